@@ -1,0 +1,1 @@
+//! Runs shared-library plugins for an Apache APISIX gateway and upgrades them in place.

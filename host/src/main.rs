@@ -1,0 +1,3 @@
+//! The `plugin-host` program: see the library of the same package.
+
+fn main() {}

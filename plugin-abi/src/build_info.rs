@@ -1,0 +1,146 @@
+//! What a plugin's library says about itself, readable without running any of its code.
+//!
+//! `export_plugin!` puts these facts into an exported byte array of the library: one line of
+//! text per fact, `key=value`, each ended by a NUL byte. The host reads the array from the file
+//! before it loads anything, so that a library built for another ABI, or one that aborts on
+//! panic, is refused while it is still only data. This module never reads files.
+
+use std::fmt;
+
+/// The version of the ABI that this crate speaks, as semantic version.
+///
+/// A host loads a library whose major version equals its own and whose minor version is not
+/// newer. It is independent of the version of this crate.
+pub const ABI_VERSION: &str = "1.0.0";
+
+/// Name of the exported symbol that holds the facts.
+pub const SYMBOL: &str = "PLUGIN_HOST_BUILD_INFO";
+
+/// First record of the array: names the format, so that a later one can differ.
+pub const MAGIC: &str = "plugin-host build info 1";
+
+/// The compiler that built this crate and, with it, the plugin.
+pub const COMPILER: &str = env!("PLUGIN_ABI_RUSTC");
+
+/// The target triple that this crate was built for.
+pub const TARGET: &str = env!("PLUGIN_ABI_TARGET");
+
+/// The version of this crate.
+pub const CRATE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The facts that a library exports about itself. Every text may be empty where the plugin's
+/// package does not say it, except those that the macro always knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildInfo {
+    /// [`ABI_VERSION`] of the `plugin-abi` that the plugin was built with.
+    pub abi_version: String,
+    /// Version of the `plugin-abi` crate that the plugin was built with.
+    pub abi_crate: String,
+    /// What `rustc --version` said.
+    pub compiler: String,
+    /// Target triple.
+    pub target: String,
+    /// Panic strategy: `unwind` or `abort`.
+    pub panic: String,
+    /// Cargo package name: the plugin's name, where no `plugin.json` says another.
+    pub name: String,
+    /// Cargo package version.
+    pub version: String,
+    /// Cargo package description.
+    pub description: String,
+    /// Cargo package authors, separated by `:`.
+    pub authors: String,
+    /// Cargo package home page.
+    pub homepage: String,
+    /// Cargo package repository.
+    pub repository: String,
+    /// Cargo package licence, as SPDX expression.
+    pub license: String,
+}
+
+/// Why the facts could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildInfoError {
+    /// The array does not begin with [`MAGIC`].
+    UnknownFormat,
+    /// A record is not UTF-8 or lacks its `=`.
+    MalformedRecord,
+    /// A fact that every library has is absent.
+    Missing(&'static str),
+}
+
+impl fmt::Display for BuildInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownFormat => write!(f, "the build information has an unknown format"),
+            Self::MalformedRecord => write!(f, "the build information has a malformed record"),
+            Self::Missing(key) => write!(f, "the build information lacks `{key}`"),
+        }
+    }
+}
+
+impl std::error::Error for BuildInfoError {}
+
+impl BuildInfo {
+    /// Reads the exported array. Unknown keys are ignored, so that later versions can add some.
+    ///
+    /// # Errors
+    /// The array is not in the format of [`MAGIC`], or lacks a fact that every library has.
+    ///
+    /// ```
+    /// use plugin_abi::build_info::BuildInfo;
+    ///
+    /// let exported = b"plugin-host build info 1\0abi_version=1.0.0\0panic=unwind\0name=say\0version=0.1.0\0";
+    /// let info = BuildInfo::parse(exported).unwrap();
+    /// assert_eq!((info.name.as_str(), info.panic.as_str()), ("say", "unwind"));
+    /// assert!(BuildInfo::parse(b"something else\0").is_err());
+    /// ```
+    pub fn parse(exported: &[u8]) -> Result<Self, BuildInfoError> {
+        let mut records = exported
+            .split(|byte| *byte == 0)
+            .filter(|record| !record.is_empty());
+        if records.next() != Some(MAGIC.as_bytes()) {
+            return Err(BuildInfoError::UnknownFormat);
+        }
+        let mut info = Self::default();
+        for record in records {
+            let record =
+                std::str::from_utf8(record).map_err(|_| BuildInfoError::MalformedRecord)?;
+            let (key, value) = record
+                .split_once('=')
+                .ok_or(BuildInfoError::MalformedRecord)?;
+            if let Some(field) = info.field(key) {
+                value.clone_into(field);
+            }
+        }
+        for (key, value) in [
+            ("abi_version", &info.abi_version),
+            ("panic", &info.panic),
+            ("name", &info.name),
+            ("version", &info.version),
+        ] {
+            if value.is_empty() {
+                return Err(BuildInfoError::Missing(key));
+            }
+        }
+        Ok(info)
+    }
+
+    fn field(&mut self, key: &str) -> Option<&mut String> {
+        Some(match key {
+            "abi_version" => &mut self.abi_version,
+            "abi_crate" => &mut self.abi_crate,
+            "compiler" => &mut self.compiler,
+            "target" => &mut self.target,
+            "panic" => &mut self.panic,
+            "name" => &mut self.name,
+            "version" => &mut self.version,
+            "description" => &mut self.description,
+            "authors" => &mut self.authors,
+            "homepage" => &mut self.homepage,
+            "repository" => &mut self.repository,
+            "license" => &mut self.license,
+            _ => return None,
+        })
+    }
+}
