@@ -28,6 +28,62 @@ pub const TARGET: &str = env!("PLUGIN_ABI_TARGET");
 /// The version of this crate.
 pub const CRATE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What every library says, whatever its author wrote.
+const FACTS_OF_THIS_CRATE: &[(&str, &str)] = &[
+    ("abi_version", ABI_VERSION),
+    ("abi_crate", CRATE_VERSION),
+    ("compiler", COMPILER),
+    ("target", TARGET),
+];
+
+/// Length of what [`encode`] makes of these facts of a plugin's package.
+#[doc(hidden)]
+pub const fn encoded_len(facts: &[(&str, &str)]) -> usize {
+    MAGIC.len() + 1 + records_len(FACTS_OF_THIS_CRATE) + records_len(facts)
+}
+
+/// The array that `export_plugin!` exports: the facts of a plugin's package and of this crate.
+#[doc(hidden)]
+pub const fn encode<const N: usize>(facts: &[(&str, &str)]) -> [u8; N] {
+    let mut bytes = [0; N];
+    let end = copy(&mut bytes, 0, MAGIC) + 1;
+    let end = copy_records(&mut bytes, end, FACTS_OF_THIS_CRATE);
+    let end = copy_records(&mut bytes, end, facts);
+    assert!(end == N, "the length comes from `encoded_len`");
+    bytes
+}
+
+const fn records_len(facts: &[(&str, &str)]) -> usize {
+    let (mut len, mut index) = (0, 0);
+    while index < facts.len() {
+        // `=` between, NUL behind.
+        len += facts[index].0.len() + facts[index].1.len() + 2;
+        index += 1;
+    }
+    len
+}
+
+const fn copy_records(bytes: &mut [u8], mut at: usize, facts: &[(&str, &str)]) -> usize {
+    let mut index = 0;
+    while index < facts.len() {
+        at = copy(bytes, at, facts[index].0);
+        at = copy(bytes, at, "=");
+        at = copy(bytes, at, facts[index].1) + 1;
+        index += 1;
+    }
+    at
+}
+
+const fn copy(bytes: &mut [u8], at: usize, text: &str) -> usize {
+    let text = text.as_bytes();
+    let mut index = 0;
+    while index < text.len() {
+        bytes[at + index] = text[index];
+        index += 1;
+    }
+    at + text.len()
+}
+
 /// The facts that a library exports about itself. Every text may be empty where the plugin's
 /// package does not say it, except those that the macro always knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

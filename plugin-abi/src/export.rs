@@ -1,0 +1,356 @@
+//! What stands between the host and an author's type, inside the plugin's library.
+//!
+//! [`export_plugin!`](crate::export_plugin) exports the root module and the build information; the
+//! types here implement the ABI for any [`Plugin`]. Every entry, every poll and every drop of the
+//! author's code runs under `catch_unwind`, since a panic that reached the host would end the
+//! process. A panic becomes a [`Failure`] with the place where it happened.
+//!
+//! It never decides what a failure means for a request: the host does.
+
+use std::{
+    any::Any,
+    cell::RefCell,
+    future::Future,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use abi_stable::{
+    library::{__call_root_module_loader, CheckTypeLayout, RootModuleResult},
+    prefix_type::PrefixTypeTrait,
+};
+
+use crate::{
+    Load, Plugin, Request, Response,
+    abi::{
+        AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
+        Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
+        PluginObject, ROption, RResult, RSlice, TD_Opaque, Verdict,
+    },
+    logging,
+};
+
+/// The host that loaded this library. One library is one plugin, so it is a static of the library.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+pub(crate) fn host() -> Option<&'static Host> {
+    HOST.get()
+}
+
+/// Name of the exported symbol through which the host finds everything else.
+pub const ROOT_MODULE_SYMBOL: &str = "PLUGIN_HOST_ROOT_MODULE";
+
+/// Exports a plugin from its library: `export_plugin!(MyPlugin);`, once per crate.
+///
+/// The crate is a `cdylib` (`crate-type = ["cdylib"]`, with `"rlib"` beside it where its own tests
+/// need it), and panics unwind in it: with `panic = "abort"` a panic would take the host down, so
+/// that setting does not compile.
+///
+/// ```compile_fail
+/// // Only types that implement `Plugin` can be exported.
+/// plugin_abi::export_plugin!(String);
+/// ```
+#[macro_export]
+macro_rules! export_plugin {
+    ($plugin:ty) => {
+        #[cfg(panic = "abort")]
+        ::core::compile_error!(
+            "a plugin must unwind on panic, or its panic takes the host down: \
+             remove `panic = \"abort\"` from the profile that builds it"
+        );
+
+        const _: () = {
+            const FACTS: &[(&str, &str)] = &[
+                ("name", ::core::env!("CARGO_PKG_NAME")),
+                ("version", ::core::env!("CARGO_PKG_VERSION")),
+                ("description", ::core::env!("CARGO_PKG_DESCRIPTION")),
+                ("authors", ::core::env!("CARGO_PKG_AUTHORS")),
+                ("homepage", ::core::env!("CARGO_PKG_HOMEPAGE")),
+                ("repository", ::core::env!("CARGO_PKG_REPOSITORY")),
+                ("license", ::core::env!("CARGO_PKG_LICENSE")),
+                (
+                    "panic",
+                    if ::core::cfg!(panic = "unwind") {
+                        "unwind"
+                    } else {
+                        "abort"
+                    },
+                ),
+            ];
+
+            #[unsafe(no_mangle)]
+            pub static PLUGIN_HOST_BUILD_INFO: [u8; $crate::build_info::encoded_len(FACTS)] =
+                $crate::build_info::encode(FACTS);
+
+            #[unsafe(no_mangle)]
+            pub static PLUGIN_HOST_ROOT_MODULE: $crate::export::LibHeader =
+                $crate::export::root_module::<$plugin>();
+        };
+    };
+}
+
+#[doc(hidden)]
+pub use abi_stable::library::LibHeader;
+
+/// The library header that `export_plugin!` exports for a plugin.
+#[doc(hidden)]
+pub const fn root_module<P: Plugin>() -> LibHeader {
+    // SAFETY: `construct::<P>` returns what `PluginModuleRef` was erased to, by way of
+    // `__call_root_module_loader`, which takes the very type.
+    unsafe { LibHeader::from_constructor::<PluginModuleRef>(construct::<P>, CheckTypeLayout::Yes) }
+}
+
+extern "C" fn construct<P: Plugin>() -> RootModuleResult {
+    __call_root_module_loader(|| {
+        PluginModule {
+            create: create::<P>,
+        }
+        .leak_into_prefix()
+    })
+}
+
+extern "C" fn create<P: Plugin>(
+    host: Host,
+    arguments: LoadArguments,
+) -> FfiFuture<RResult<PluginObject, Failure>> {
+    // A second host for one library would be a fault of the host's; the first one stays.
+    let _ = HOST.set(host);
+    FfiFuture::new(Guarded::new(
+        async move {
+            remember_panics();
+            logging::install();
+            match load::<P>(arguments).await {
+                Ok(plugin) => RResult::ROk(AbiPlugin_TO::from_value(plugin, TD_Opaque)),
+                Err(error) => RResult::RErr(error_of(&error)),
+            }
+        },
+        RResult::RErr,
+    ))
+}
+
+async fn load<P: Plugin>(arguments: LoadArguments) -> anyhow::Result<Loaded<P>> {
+    let settings = serde_json::from_slice(arguments.settings.as_slice())?;
+    let load = Load::new(arguments.name, arguments.version, settings);
+    let mut plugin = P::default();
+    plugin.on_load(&load).await?;
+    Ok(Loaded(Arc::new(DropGuarded::new(plugin))))
+}
+
+/// The host's view of a plugin.
+struct Loaded<P>(Arc<DropGuarded<P>>);
+
+impl<P: Plugin> AbiPlugin for Loaded<P> {
+    fn configure(&self, raw: RSlice<'_, u8>) -> RResult<ConfiguredObject, Failure> {
+        match guarded(|| self.0.get().configure(raw.as_slice())) {
+            Ok(Ok(config)) => RResult::ROk(AbiConfigured_TO::from_value(
+                Configured {
+                    plugin: Arc::clone(&self.0),
+                    config: Arc::new(DropGuarded::new(config)),
+                },
+                TD_Opaque,
+            )),
+            Ok(Err(error)) => RResult::RErr(error_of(&error)),
+            Err(panicked) => RResult::RErr(panicked),
+        }
+    }
+
+    fn unload(&self) -> FfiFuture<()> {
+        let plugin = Arc::clone(&self.0);
+        FfiFuture::new(Guarded::new(
+            async move { plugin.get().on_unload().await },
+            |failure| log::error!("on_unload {failure}"),
+        ))
+    }
+}
+
+/// The host's view of a plugin with one configuration.
+struct Configured<P: Plugin> {
+    plugin: Arc<DropGuarded<P>>,
+    config: Arc<DropGuarded<P::Config>>,
+}
+
+impl<P: Plugin> AbiConfigured for Configured<P> {
+    fn request(&self, call: CallObject) -> FfiFuture<Outcome> {
+        let (plugin, config) = (Arc::clone(&self.plugin), Arc::clone(&self.config));
+        FfiFuture::new(Guarded::new(
+            async move {
+                let mut request = Request::new(call);
+                let verdict = match plugin
+                    .get()
+                    .request_filter(config.get(), &mut request)
+                    .await
+                {
+                    Ok(action) => action.into_verdict(),
+                    Err(error) => Verdict::Failed(error_of(&error)),
+                };
+                finished(request.into_call(), verdict)
+            },
+            panicked,
+        ))
+    }
+
+    fn response(&self, call: CallObject) -> FfiFuture<Outcome> {
+        let (plugin, config) = (Arc::clone(&self.plugin), Arc::clone(&self.config));
+        FfiFuture::new(Guarded::new(
+            async move {
+                let mut response = Response::new(call);
+                let verdict = match plugin
+                    .get()
+                    .response_filter(config.get(), &mut response)
+                    .await
+                {
+                    Ok(()) => Verdict::Continue,
+                    Err(error) => Verdict::Failed(error_of(&error)),
+                };
+                finished(response.into_call(), verdict)
+            },
+            panicked,
+        ))
+    }
+}
+
+fn finished(call: CallObject, verdict: Verdict) -> Outcome {
+    Outcome {
+        call: ROption::RSome(call),
+        verdict,
+    }
+}
+
+fn panicked(failure: Failure) -> Outcome {
+    Outcome {
+        call: ROption::RNone,
+        verdict: Verdict::Failed(failure),
+    }
+}
+
+fn error_of(error: &anyhow::Error) -> Failure {
+    Failure {
+        panicked: false,
+        // The alternate form prints the causes too.
+        message: guarded(|| format!("{error:#}"))
+            .unwrap_or_else(|_| "an error whose text could not be written".to_owned())
+            .into(),
+    }
+}
+
+/// Runs the author's code; a panic becomes a failure.
+fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, Failure> {
+    // Nothing of ours is left half-changed by a panic, and what the author's code leaves behind is
+    // the author's.
+    catch_unwind(AssertUnwindSafe(code)).map_err(failure_of)
+}
+
+fn failure_of(payload: Box<dyn Any + Send>) -> Failure {
+    let message = LAST_PANIC
+        .with_borrow_mut(Option::take)
+        .unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
+    // A payload may panic while it is dropped; it is then leaked, for want of anything better.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+    Failure {
+        panicked: true,
+        message: message.into(),
+    }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "with a value that is no text"
+    }
+}
+
+thread_local! {
+    /// Message and place of this thread's latest panic, from the hook to the one who catches it.
+    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps the message and place of panics for [`Failure`], instead of printing them to standard
+/// error, which is the gateway's error log. The hook is this library's own.
+fn remember_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or_else(String::new, |location| {
+            format!(" at {}:{}", location.file(), location.line())
+        });
+        let message = format!("{}{place}", text_of(info.payload()));
+        // Fails only while the thread is being torn down, where nobody is left to ask.
+        let _ = LAST_PANIC.try_with(|last| {
+            if let Ok(mut last) = last.try_borrow_mut() {
+                *last = Some(message);
+            }
+        });
+    }));
+}
+
+/// A value of the author's whose drop may panic.
+struct DropGuarded<T>(Option<T>);
+
+impl<T> DropGuarded<T> {
+    fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    fn get(&self) -> &T {
+        self.0.as_ref().expect("taken only while it is dropped")
+    }
+}
+
+impl<T> Drop for DropGuarded<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        if let Err(failure) = guarded(|| drop(value)) {
+            log::error!("a drop {failure}");
+        }
+    }
+}
+
+/// A future of the author's that neither polls nor drops with a panic.
+struct Guarded<F, R> {
+    future: ManuallyDrop<F>,
+    on_panic: fn(Failure) -> R,
+}
+
+impl<F: Future, R> Guarded<F, R> {
+    fn new(future: F, on_panic: fn(Failure) -> R) -> Self {
+        Self {
+            future: ManuallyDrop::new(future),
+            on_panic,
+        }
+    }
+}
+
+impl<F: Future> Future for Guarded<F, F::Output> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `future` is pinned with the whole: it is never moved out, only polled here and
+        // dropped in place in `drop`.
+        let (future, on_panic) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut *this.future), this.on_panic)
+        };
+        match guarded(|| future.poll(context)) {
+            Ok(poll) => poll,
+            Err(failure) => Poll::Ready(on_panic(failure)),
+        }
+    }
+}
+
+impl<F, R> Drop for Guarded<F, R> {
+    fn drop(&mut self) {
+        let dropped = guarded(|| {
+            // SAFETY: dropped here and nowhere else, and not used afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.future) }
+        });
+        if let Err(failure) = dropped {
+            log::error!("the drop of a call's future {failure}");
+        }
+    }
+}

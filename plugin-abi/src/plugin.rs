@@ -1,0 +1,127 @@
+//! The trait that a plugin implements, and what it is told when it is loaded.
+//!
+//! A plugin's life: constructed with `Default`, [`Plugin::on_load`] once, then
+//! [`Plugin::configure`] for each route configuration and the two filters for each call, from any
+//! thread and many at once; at the end, after its last call, [`Plugin::on_unload`] once.
+
+use std::future::Future;
+
+use anyhow::Result;
+use serde::de::DeserializeOwned;
+
+use crate::{Action, Configuration, Request, Response};
+
+/// A plugin: one value per loaded library, shared by all routes and all calls.
+///
+/// Every method but the associated type has a default that does nothing. An error or a panic
+/// concerns the call (or the configuration) that it happened in and nothing else: the host answers
+/// for the plugin as its failure policy says, and its changes to that call are gone.
+pub trait Plugin: Default + Send + Sync + 'static {
+    /// A route's configuration, parsed. Any `serde` type will do; `()` takes none.
+    type Config: Configuration;
+
+    /// Runs once, before anything else: open what the plugin needs, look at its settings.
+    ///
+    /// # Errors
+    /// An error refuses the load; where an older version runs, it goes on serving.
+    fn on_load(&mut self, load: &Load) -> impl Future<Output = Result<()>> + Send {
+        let _ = load;
+        async { Ok(()) }
+    }
+
+    /// Parses a route's configuration, once per route and loaded version, away from the event
+    /// loops. By default [`Configuration::parse`]: JSON by `serde`, where nothing at all means `{}`.
+    ///
+    /// # Errors
+    /// An error refuses the configuration: calls of that route fail closed, and the message is in
+    /// the host's log.
+    fn configure(&self, raw: &[u8]) -> Result<Self::Config> {
+        Self::Config::parse(raw)
+    }
+
+    /// Sees each request before it goes upstream (`ext-plugin-pre-req`, `ext-plugin-post-req`).
+    ///
+    /// # Errors
+    /// The request is answered as the plugin's failure policy says.
+    fn request_filter(
+        &self,
+        config: &Self::Config,
+        request: &mut Request,
+    ) -> impl Future<Output = Result<Action>> + Send {
+        let _ = (config, request);
+        async { Ok(Action::Continue) }
+    }
+
+    /// Sees each response before it goes to the client (`ext-plugin-post-resp`).
+    ///
+    /// # Errors
+    /// The response is replaced as the plugin's failure policy says.
+    fn response_filter(
+        &self,
+        config: &Self::Config,
+        response: &mut Response,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (config, response);
+        async { Ok(()) }
+    }
+
+    /// Runs once, after the last call of this version has ended.
+    fn on_unload(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+}
+
+/// What [`Plugin::on_load`] is told.
+#[derive(Debug, Clone)]
+pub struct Load {
+    name: String,
+    version: String,
+    settings: serde_json::Value,
+}
+
+impl Load {
+    /// Puts together what a plugin is told; the host does this, and tests may.
+    pub fn new(
+        name: impl Into<String>,
+        version: impl Into<String>,
+        settings: serde_json::Value,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            settings,
+        }
+    }
+
+    /// The name that routes use for this plugin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The plugin's version, from its metadata.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The operator's settings for this plugin on this machine, merged over the defaults of its
+    /// `plugin.json`, read into a type of the plugin's.
+    ///
+    /// ```
+    /// # use plugin_abi::prelude::*;
+    /// #[derive(Deserialize)]
+    /// struct Settings { endpoint: String }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let load = Load::new("auth", "1.0.0", serde_json::json!({ "endpoint": "http://auth:8080" }));
+    /// let settings: Settings = load.settings()?;
+    /// assert_eq!(settings.endpoint, "http://auth:8080");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The settings do not fit the type; the message says where.
+    pub fn settings<T: DeserializeOwned>(&self) -> Result<T> {
+        Ok(T::deserialize(&self.settings)?)
+    }
+}
