@@ -1,0 +1,315 @@
+//! Frame type 2: a request before it goes upstream, and what is to become of it.
+//!
+//! Many fields of an answer mean something particular to the gateway (an empty body changes nothing, an
+//! entry without a value deletes); `docs/protocol.md` has the table. This module writes what it is told.
+
+use crate::entries::{Entries, Entry};
+use crate::frame::{FrameTooLarge, FrameType};
+use crate::generated::a6::{self, httpreq_call as wire};
+use crate::method::Method;
+use crate::verify::{self, InvalidFrame};
+use crate::writer::{FrameWriter, WrittenUnion};
+
+/// A request as the runner reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    table: wire::Req<'a>,
+}
+
+impl<'a> RequestView<'a> {
+    /// Verifies the data of a frame of type [`FrameType::HttpReqCall`] from the gateway.
+    ///
+    /// # Errors
+    /// [`InvalidFrame`] if it is no such message, or unaligned.
+    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        Ok(Self {
+            table: verify::root::<wire::Req<'_>>(data)?,
+        })
+    }
+
+    /// Counts the calls of one gateway worker; the answer carries it back. For logs.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        self.table.id()
+    }
+
+    /// The client's address in network order: 4 bytes or 16, from an honest gateway.
+    #[must_use]
+    pub fn src_ip(self) -> Option<&'a [u8]> {
+        self.table.src_ip().map(|address| address.bytes())
+    }
+
+    /// The method; `None` if the protocol does not know its number.
+    #[must_use]
+    pub fn method(self) -> Option<Method> {
+        Method::try_from(self.method_byte()).ok()
+    }
+
+    /// The method's number as it arrived.
+    #[must_use]
+    pub fn method_byte(self) -> u8 {
+        self.table.method().0
+    }
+
+    /// The path, decoded and normalised, without the query. Any bytes.
+    #[must_use]
+    pub fn path(self) -> &'a [u8] {
+        self.table.path().map_or(&[], |path| path.bytes())
+    }
+
+    /// The query's arguments, decoded; their order is not the client's. `?z` has no value, `?q=` an empty
+    /// one.
+    #[must_use]
+    pub fn args(self) -> Entries<'a> {
+        Entries::new(self.table.args())
+    }
+
+    /// The headers, names in lower case; their order is not the client's.
+    #[must_use]
+    pub fn headers(self) -> Entries<'a> {
+        Entries::new(self.table.headers())
+    }
+
+    /// The token of the route's configuration; see [`prepare_conf`](crate::prepare_conf).
+    #[must_use]
+    pub fn conf_token(self) -> u32 {
+        self.table.conf_token()
+    }
+}
+
+/// An answer as the gateway's side reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerView<'a> {
+    table: wire::Resp<'a>,
+}
+
+/// What is to become of the request.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// It goes on unchanged.
+    None,
+    /// The client gets this, and nothing goes upstream.
+    Stop {
+        /// HTTP status; the gateway takes 0 for 200.
+        status: u16,
+        /// Headers of the response.
+        headers: Entries<'a>,
+        /// Body of the response.
+        body: Option<&'a [u8]>,
+    },
+    /// It goes on with these changes.
+    Rewrite {
+        /// The new path.
+        path: Option<&'a [u8]>,
+        /// Request headers to set, or to delete where there is no value or an empty one.
+        headers: Entries<'a>,
+        /// Arguments to set, or to delete where there is no value.
+        args: Entries<'a>,
+        /// Headers to add to the response that will come.
+        resp_headers: Entries<'a>,
+        /// The new body of the request.
+        body: Option<&'a [u8]>,
+    },
+}
+
+impl<'a> AnswerView<'a> {
+    /// Verifies the data of a frame of type [`FrameType::HttpReqCall`] from the runner.
+    ///
+    /// # Errors
+    /// [`InvalidFrame`] if it is no such message, has an unknown action, or is unaligned.
+    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let table = verify::root::<wire::Resp<'_>>(data)?;
+        match table.action_type() {
+            wire::Action::NONE | wire::Action::Stop | wire::Action::Rewrite => Ok(Self { table }),
+            unknown => Err(InvalidFrame::UnknownKind {
+                field: "action",
+                kind: unknown.0,
+            }),
+        }
+    }
+
+    /// The `id` of the request that this answers.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        self.table.id()
+    }
+
+    /// What is to become of the request.
+    #[must_use]
+    pub fn action(self) -> Action<'a> {
+        if let Some(stop) = self.table.action_as_stop() {
+            return Action::Stop {
+                status: stop.status(),
+                headers: Entries::new(stop.headers()),
+                body: stop.body().map(|body| body.bytes()),
+            };
+        }
+        if let Some(rewrite) = self.table.action_as_rewrite() {
+            return Action::Rewrite {
+                path: rewrite.path().map(|path| path.bytes()),
+                headers: Entries::new(rewrite.headers()),
+                args: Entries::new(rewrite.args()),
+                resp_headers: Entries::new(rewrite.resp_headers()),
+                body: rewrite.body().map(|body| body.bytes()),
+            };
+        }
+        Action::None
+    }
+}
+
+/// A request to write: what [`RequestView`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a, A, H> {
+    /// Counts the calls.
+    pub id: u32,
+    /// The client's address in network order.
+    pub src_ip: Option<&'a [u8]>,
+    /// The method.
+    pub method: Method,
+    /// The path, decoded, without the query.
+    pub path: &'a [u8],
+    /// The query's arguments, decoded.
+    pub args: A,
+    /// The headers, names in lower case.
+    pub headers: H,
+    /// The token of the route's configuration.
+    pub conf_token: u32,
+}
+
+/// Changes to a request to write: what [`Action::Rewrite`] reads. Lists left empty change nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewrite<'a, H, A, R> {
+    /// The new path, starting with `/`; the gateway encodes it again and keeps the query.
+    pub path: Option<&'a [u8]>,
+    /// Request headers to set; no value or an empty one deletes.
+    pub headers: H,
+    /// Arguments to set; no value deletes.
+    pub args: A,
+    /// Headers to add to the response that will come.
+    pub resp_headers: R,
+    /// The new body of the request; an empty one changes nothing.
+    pub body: Option<&'a [u8]>,
+}
+
+/// Writes a request (the gateway's side).
+///
+/// # Errors
+/// [`FrameTooLarge`] if it does not fit a frame.
+pub fn write_request<'w, 'e, A, H>(
+    writer: &'w mut FrameWriter,
+    request: Request<'_, A, H>,
+) -> Result<&'w [u8], FrameTooLarge>
+where
+    A: IntoIterator<Item = Entry<'e>>,
+    H: IntoIterator<Item = Entry<'e>>,
+{
+    writer.frame(FrameType::HttpReqCall, |w| {
+        let src_ip = w.optional_bytes(request.src_ip)?;
+        let path = Some(w.bytes(request.path)?);
+        let args = w.entries(request.args)?;
+        let headers = w.entries(request.headers)?;
+        let fields = wire::ReqArgs {
+            id: request.id,
+            src_ip,
+            method: a6::Method(request.method as u8),
+            path,
+            args,
+            headers,
+            conf_token: request.conf_token,
+        };
+        Ok(wire::Req::create(w.builder(), &fields))
+    })
+}
+
+/// Writes the answer "let it go on as it is".
+pub fn write_unchanged(writer: &mut FrameWriter, id: u32) -> &[u8] {
+    writer
+        .frame(FrameType::HttpReqCall, |w| {
+            Ok(answer(w, id, wire::Action::NONE, None))
+        })
+        .expect("one number fits a frame")
+}
+
+/// Writes the answer "send this to the client".
+///
+/// # Errors
+/// [`FrameTooLarge`] if it does not fit a frame.
+pub fn write_stop<'w, 'e>(
+    writer: &'w mut FrameWriter,
+    id: u32,
+    status: u16,
+    headers: impl IntoIterator<Item = Entry<'e>>,
+    body: Option<&[u8]>,
+) -> Result<&'w [u8], FrameTooLarge> {
+    writer.frame(FrameType::HttpReqCall, |w| {
+        let body = w.optional_bytes(body)?;
+        let headers = w.entries(headers)?;
+        let stop = wire::Stop::create(
+            w.builder(),
+            &wire::StopArgs {
+                status,
+                headers,
+                body,
+            },
+        );
+        Ok(answer(
+            w,
+            id,
+            wire::Action::Stop,
+            Some(stop.as_union_value()),
+        ))
+    })
+}
+
+/// Writes the answer "let it go on with these changes".
+///
+/// # Errors
+/// [`FrameTooLarge`] if it does not fit a frame.
+pub fn write_rewrite<'w, 'e, H, A, R>(
+    writer: &'w mut FrameWriter,
+    id: u32,
+    rewrite: Rewrite<'_, H, A, R>,
+) -> Result<&'w [u8], FrameTooLarge>
+where
+    H: IntoIterator<Item = Entry<'e>>,
+    A: IntoIterator<Item = Entry<'e>>,
+    R: IntoIterator<Item = Entry<'e>>,
+{
+    writer.frame(FrameType::HttpReqCall, |w| {
+        let body = w.optional_bytes(rewrite.body)?;
+        let path = w.optional_bytes(rewrite.path)?;
+        let headers = w.entries(rewrite.headers)?;
+        let args = w.entries(rewrite.args)?;
+        let resp_headers = w.entries(rewrite.resp_headers)?;
+        let fields = wire::RewriteArgs {
+            path,
+            headers,
+            args,
+            resp_headers,
+            body,
+        };
+        let rewrite = wire::Rewrite::create(w.builder(), &fields);
+        Ok(answer(
+            w,
+            id,
+            wire::Action::Rewrite,
+            Some(rewrite.as_union_value()),
+        ))
+    })
+}
+
+fn answer(
+    writer: &mut FrameWriter,
+    id: u32,
+    action_type: wire::Action,
+    action: Option<WrittenUnion>,
+) -> flatbuffers::WIPOffset<wire::Resp<'static>> {
+    wire::Resp::create(
+        writer.builder(),
+        &wire::RespArgs {
+            id,
+            action_type,
+            action,
+        },
+    )
+}

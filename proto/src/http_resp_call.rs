@@ -1,0 +1,144 @@
+//! Frame type 4: the upstream's response before it goes to the client, and what the client gets instead.
+//!
+//! What the gateway makes of an answer is not obvious (one header in it drops all of the upstream's);
+//! `docs/protocol.md` has the table. This module writes what it is told.
+
+use crate::entries::{Entries, Entry};
+use crate::frame::{FrameTooLarge, FrameType};
+use crate::generated::a6::httpresp_call as wire;
+use crate::verify::{self, InvalidFrame};
+use crate::writer::FrameWriter;
+
+/// A response as the runner reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestView<'a> {
+    table: wire::Req<'a>,
+}
+
+impl<'a> RequestView<'a> {
+    /// Verifies the data of a frame of type [`FrameType::HttpRespCall`] from the gateway.
+    ///
+    /// # Errors
+    /// [`InvalidFrame`] if it is no such message, or unaligned.
+    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        Ok(Self {
+            table: verify::root::<wire::Req<'_>>(data)?,
+        })
+    }
+
+    /// Counts the calls of one gateway worker; the answer carries it back. For logs.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        self.table.id()
+    }
+
+    /// The upstream's HTTP status.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        self.table.status()
+    }
+
+    /// The upstream's headers, names as the upstream wrote them.
+    #[must_use]
+    pub fn headers(self) -> Entries<'a> {
+        Entries::new(self.table.headers())
+    }
+
+    /// The token of the route's configuration; see [`prepare_conf`](crate::prepare_conf).
+    #[must_use]
+    pub fn conf_token(self) -> u32 {
+        self.table.conf_token()
+    }
+}
+
+/// An answer as the gateway's side reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerView<'a> {
+    table: wire::Resp<'a>,
+}
+
+impl<'a> AnswerView<'a> {
+    /// Verifies the data of a frame of type [`FrameType::HttpRespCall`] from the runner.
+    ///
+    /// # Errors
+    /// [`InvalidFrame`] if it is no such message, or unaligned.
+    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        Ok(Self {
+            table: verify::root::<wire::Resp<'_>>(data)?,
+        })
+    }
+
+    /// The `id` of the response call that this answers.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        self.table.id()
+    }
+
+    /// The status to send; 0 keeps the upstream's.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        self.table.status()
+    }
+
+    /// The headers to send. None at all keeps the upstream's (most of them); any one replaces them all.
+    #[must_use]
+    pub fn headers(self) -> Entries<'a> {
+        Entries::new(self.table.headers())
+    }
+
+    /// The body to send; none or an empty one keeps the upstream's.
+    #[must_use]
+    pub fn body(self) -> Option<&'a [u8]> {
+        self.table.body().map(|body| body.bytes())
+    }
+}
+
+/// Writes a response call (the gateway's side).
+///
+/// # Errors
+/// [`FrameTooLarge`] if it does not fit a frame.
+pub fn write_request<'w, 'e>(
+    writer: &'w mut FrameWriter,
+    id: u32,
+    status: u16,
+    headers: impl IntoIterator<Item = Entry<'e>>,
+    conf_token: u32,
+) -> Result<&'w [u8], FrameTooLarge> {
+    writer.frame(FrameType::HttpRespCall, |w| {
+        let headers = w.entries(headers)?;
+        Ok(wire::Req::create(
+            w.builder(),
+            &wire::ReqArgs {
+                id,
+                status,
+                headers,
+                conf_token,
+            },
+        ))
+    })
+}
+
+/// Writes the answer to a response call. Without a status the upstream's stays; `headers` have to be all
+/// that the client is to get; without a body (or with an empty one) the upstream's stays.
+///
+/// # Errors
+/// [`FrameTooLarge`] if it does not fit a frame.
+pub fn write_answer<'w, 'e>(
+    writer: &'w mut FrameWriter,
+    id: u32,
+    status: Option<u16>,
+    headers: impl IntoIterator<Item = Entry<'e>>,
+    body: Option<&[u8]>,
+) -> Result<&'w [u8], FrameTooLarge> {
+    writer.frame(FrameType::HttpRespCall, |w| {
+        let body = w.optional_bytes(body)?;
+        let headers = w.entries(headers)?;
+        let fields = wire::RespArgs {
+            id,
+            status: status.unwrap_or(0),
+            headers,
+            body,
+        };
+        Ok(wire::Resp::create(w.builder(), &fields))
+    })
+}
