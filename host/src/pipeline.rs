@@ -1,0 +1,186 @@
+//! Runs a chain of plugins on one request or response: in order, each with the changes of those
+//! before it, until one stops the request, fails, or the last one is through.
+//!
+//! A plugin's changes count only if it ends well and they make sense to the gateway; otherwise they
+//! are gone. What its failure means is its policy's decision: `closed` ends the call, `open` goes
+//! on as if the plugin were not there.
+//!
+//! The pipeline never knows sockets or libraries: questions to the gateway go through [`Gateway`],
+//! plugins are objects of the ABI.
+
+pub mod call;
+pub mod chain;
+pub mod fields;
+pub mod gateway;
+pub mod questions;
+
+mod drive;
+
+use std::time::Duration;
+
+use tokio::{runtime::Handle, time::Instant};
+
+use plugin_abi::abi::{ReplyParts, Verdict};
+
+use self::{
+    call::{CallBox, Misuse},
+    chain::{Chain, Link},
+    drive::{Ended, ask, drive},
+    gateway::Gateway,
+};
+use crate::plugin::metadata::{Execution, FailurePolicy};
+
+/// What runs blocking plugins, and how long a call may take.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Runtime whose blocking threads run the plugins that say that they block.
+    pub pool: Handle,
+    /// Time for one call, questions to the gateway included.
+    pub call_budget: Duration,
+}
+
+/// How a chain ended.
+#[derive(Debug)]
+pub enum End {
+    /// Every plugin is through; the call holds their changes.
+    Passed(CallBox),
+    /// A plugin answers the client; the call holds the response headers to add.
+    Stopped(CallBox, ReplyParts),
+    /// A plugin failed and its policy is `closed`: the call must not go on.
+    Failed(PluginFailure),
+    /// The gateway is gone; there is nobody to answer.
+    GatewayGone,
+}
+
+/// A plugin failed on a call.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin {plugin} {version} {reason}")]
+pub struct PluginFailure {
+    /// Its name.
+    pub plugin: String,
+    /// The version that failed.
+    pub version: semver::Version,
+    /// What it did.
+    pub reason: FailureReason,
+}
+
+/// What a plugin did wrong: the plugin's fault, each of them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FailureReason {
+    /// It returned an error.
+    #[error("failed: {0}")]
+    Error(String),
+    /// It panicked.
+    #[error("panicked: {0}")]
+    Panic(String),
+    /// It took longer than it may.
+    #[error("had not answered after {} ms (its `timeout_ms`, or what was left of the call's budget)", .0.as_millis())]
+    Deadline(Duration),
+    /// It asked for something that the gateway cannot deliver.
+    #[error("asked for what the gateway cannot do: {0}")]
+    Misuse(Misuse),
+    /// It kept the call instead of giving it back.
+    #[error("did not give the call back")]
+    KeptCall,
+}
+
+/// Runs a chain on a call.
+///
+/// Failures of plugins whose policy is `open` go to `on_skipped`; the chain goes on without them.
+pub async fn run<G: Gateway>(
+    pipeline: &Pipeline,
+    chain: &Chain,
+    mut call: CallBox,
+    gateway: &mut G,
+    started: Instant,
+    mut on_skipped: impl FnMut(&PluginFailure),
+) -> End {
+    let budget_ends = started + pipeline.call_budget;
+    for link in &chain.links {
+        let began = if chain.links.len() == 1 {
+            started
+        } else {
+            Instant::now()
+        };
+        let deadline = link
+            .timeout
+            .map_or(budget_ends, |timeout| budget_ends.min(began + timeout));
+        call.begin_plugin(deadline);
+        // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
+        let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
+        let reason = match run_one(pipeline, link, call, gateway, deadline).await {
+            Ended::Verdict(Some(returned), Verdict::Continue) => match returned.misuse() {
+                None => {
+                    call = returned;
+                    continue;
+                }
+                Some(misuse) => FailureReason::Misuse(misuse.clone()),
+            },
+            Ended::Verdict(Some(returned), Verdict::Stop(reply)) => {
+                match returned
+                    .misuse()
+                    .cloned()
+                    .or_else(|| call::check_reply(&reply))
+                {
+                    None => return End::Stopped(returned, reply),
+                    Some(misuse) => FailureReason::Misuse(misuse),
+                }
+            }
+            Ended::Verdict(_, Verdict::Failed(failure)) if failure.panicked => {
+                FailureReason::Panic(failure.message.into())
+            }
+            Ended::Verdict(_, Verdict::Failed(failure)) => {
+                FailureReason::Error(failure.message.into())
+            }
+            Ended::Verdict(None, _) => FailureReason::KeptCall,
+            Ended::Deadline => FailureReason::Deadline(deadline - began),
+            Ended::GatewayGone => return End::GatewayGone,
+        };
+        let failure = PluginFailure {
+            plugin: link.configured.generation().name().to_string(),
+            version: link.configured.generation().version().clone(),
+            reason,
+        };
+        match before {
+            Some(before) => {
+                on_skipped(&failure);
+                call = before;
+            }
+            None => return End::Failed(failure),
+        }
+    }
+    End::Passed(call)
+}
+
+async fn run_one<G: Gateway>(
+    pipeline: &Pipeline,
+    link: &Link,
+    call: CallBox,
+    gateway: &mut G,
+    deadline: Instant,
+) -> Ended {
+    let questions = call.questions();
+    for question in link.needs(call.phase()) {
+        if questions.answered(question) || call.refusal(question).is_some() {
+            continue;
+        }
+        if let Err(ended) = ask(question, &questions, gateway, deadline).await {
+            return ended;
+        }
+    }
+    let phase = call.phase();
+    match link.execution {
+        Execution::Async => {
+            let future = link.configured.run(phase, call.into_object());
+            drive(future, &questions, gateway, deadline).await
+        }
+        Execution::Blocking => {
+            let configured = link.configured.clone();
+            let on_pool = pipeline.pool.spawn_blocking(move || {
+                Handle::current().block_on(configured.run(phase, call.into_object()))
+            });
+            let future = drive::Joined(on_pool);
+            drive(future, &questions, gateway, deadline).await
+        }
+    }
+}

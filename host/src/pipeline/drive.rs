@@ -1,0 +1,123 @@
+//! Drives one plugin's future to its end, or to its deadline: puts its questions to the gateway and
+//! goes on when they are answered.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::poll_immediate;
+use plugin_abi::abi::{Failure, Outcome, ROption, Verdict};
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::{
+    call::CallBox,
+    gateway::{Gateway, Gone},
+    questions::{Question, Questions},
+};
+
+/// How a plugin's part ended.
+pub(super) enum Ended {
+    /// The plugin came to an end; the call is absent where it did not give it back.
+    Verdict(Option<CallBox>, Verdict),
+    /// It did not, in its time.
+    Deadline,
+    /// The gateway hung up meanwhile.
+    GatewayGone,
+}
+
+enum Event {
+    Finished(Outcome),
+    Asks(Question),
+}
+
+/// Polls `future` until it ends, its deadline passes or the gateway is gone. A future that is given
+/// up is dropped here; what it touches belongs to it.
+pub(super) async fn drive<G: Gateway>(
+    mut future: impl Future<Output = Outcome> + Unpin,
+    questions: &Arc<Questions>,
+    gateway: &mut G,
+    deadline: Instant,
+) -> Ended {
+    loop {
+        let mut next = poll_fn(|context| next_event(&mut future, questions, context));
+        // A plugin that never waits is through with its first poll, and needs no timer.
+        let event = match poll_immediate(&mut next).await {
+            Some(event) => event,
+            None => match tokio::time::timeout_at(deadline, next).await {
+                Ok(event) => event,
+                Err(_) => return Ended::Deadline,
+            },
+        };
+        match event {
+            Event::Finished(outcome) => {
+                let call = match outcome.call {
+                    ROption::RSome(call) => CallBox::from_object(call),
+                    ROption::RNone => None,
+                };
+                return Ended::Verdict(call, outcome.verdict);
+            }
+            Event::Asks(question) => {
+                if let Err(ended) = ask(&question, questions, gateway, deadline).await {
+                    return ended;
+                }
+            }
+        }
+    }
+}
+
+/// Puts a question to the gateway and records the answer.
+pub(super) async fn ask<G: Gateway>(
+    question: &Question,
+    questions: &Questions,
+    gateway: &mut G,
+    deadline: Instant,
+) -> Result<(), Ended> {
+    match tokio::time::timeout_at(deadline, gateway.ask(question)).await {
+        Ok(Ok(answer)) => {
+            questions.answer(question.clone(), answer);
+            Ok(())
+        }
+        Ok(Err(Gone)) => Err(Ended::GatewayGone),
+        Err(_) => {
+            questions.give_up(question);
+            Err(Ended::Deadline)
+        }
+    }
+}
+
+fn next_event(
+    future: &mut (impl Future<Output = Outcome> + Unpin),
+    questions: &Questions,
+    context: &mut Context<'_>,
+) -> Poll<Event> {
+    if let Poll::Ready(outcome) = Pin::new(future).poll(context) {
+        return Poll::Ready(Event::Finished(outcome));
+    }
+    match questions.next_for_gateway(context.waker()) {
+        Some(question) => Poll::Ready(Event::Asks(question)),
+        None => Poll::Pending,
+    }
+}
+
+/// The outcome of a plugin that runs on the pool.
+pub(super) struct Joined(pub(super) JoinHandle<Outcome>);
+
+impl Future for Joined {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        Pin::new(&mut self.0).poll(context).map(|joined| {
+            // Panics are caught inside the library, so this is a pool that is being shut down.
+            joined.unwrap_or_else(|error| Outcome {
+                call: ROption::RNone,
+                verdict: Verdict::Failed(Failure {
+                    panicked: error.is_panic(),
+                    message: error.to_string().into(),
+                }),
+            })
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Opens a plugin's library and constructs the plugin in it.
+//!
+//! The operator's file is never opened: overwriting a mapped file in place kills the process, and
+//! the same path opened twice is the old library. What is opened is a private copy of the bytes
+//! that were verified. A library is never closed again: one thread or one thread-local destructor of
+//! the plugin's would pin it anyway, and every pointer that outlived it would be a crash later.
+//!
+//! This is the only module of the host with hand-written `unsafe`.
+
+use std::{path::Path, sync::Arc};
+
+use libloading::os::unix::{Library as RawLibrary, RTLD_LOCAL, RTLD_NOW};
+use plugin_abi::{
+    abi::{
+        self, AbiHeaderRef, Failure, FfiFuture, Host, HostServices, HostServices_TO, LoadArguments,
+        LogLevel, LogRecord, ModuleError, PluginModuleRef, PluginObject, RResult, RStr, TD_Opaque,
+    },
+    export::ROOT_MODULE_SYMBOL,
+};
+use semver::Version;
+use tracing::Level;
+
+use super::metadata::PluginName;
+
+/// A library whose ABI fits, mapped for the rest of the process's life.
+#[derive(Clone, Copy)]
+pub struct Library {
+    module: PluginModuleRef,
+}
+
+/// Why a library was not opened: the fault of who built it, except for [`LibraryError::Open`].
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// The system's loader refused it.
+    #[error("the system's loader refuses the library: {0}")]
+    Open(#[source] libloading::Error),
+    /// It exports no plugin.
+    #[error("the library exports no plugin: does its crate call `export_plugin!`?")]
+    NoPlugin,
+    /// Its ABI does not fit ours.
+    #[error("{0}: build it with the plugin-abi of this host")]
+    Abi(#[from] ModuleError),
+    /// Its constructor or `on_load` failed.
+    #[error("the plugin did not load: {0}")]
+    Load(Failure),
+    /// It took too long.
+    #[error("the plugin had not loaded after {0} s")]
+    Slow(u64),
+}
+
+impl Library {
+    /// Opens a private copy of a library and checks its ABI. This runs the library's constructors.
+    ///
+    /// # Errors
+    /// See [`LibraryError`].
+    #[allow(unsafe_code, reason = "opening a library and reading a symbol of it")]
+    pub fn open(private_copy: &Path) -> Result<Self, LibraryError> {
+        // SAFETY: running the constructors of native code can do anything; that is what operators
+        // accept by installing a plugin (docs/abi.md, trust model). The file is a private copy that
+        // nobody writes to, so that the mapping stays what it is.
+        let library = unsafe { RawLibrary::open(Some(private_copy), RTLD_NOW | RTLD_LOCAL) }
+            .map_err(LibraryError::Open)?;
+        let header = {
+            // SAFETY: `export_plugin!` exports under this name a static `LibHeader`, to which
+            // `AbiHeaderRef` is a pointer; its magic bytes are checked before anything else is read.
+            let symbol = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_SYMBOL.as_bytes()) };
+            *symbol.map_err(|_| LibraryError::NoPlugin)?
+        };
+        let module = abi::module_of(header)?;
+        // Never unmapped: see the module.
+        std::mem::forget(library);
+        Ok(Self { module })
+    }
+
+    /// Constructs the plugin and runs its `on_load`.
+    ///
+    /// # Errors
+    /// [`LibraryError::Load`] with what the plugin says.
+    pub async fn create(
+        &self,
+        services: Services,
+        settings: &serde_json::Value,
+    ) -> Result<PluginObject, LibraryError> {
+        let arguments = LoadArguments {
+            name: services.plugin.as_str().into(),
+            version: services.version.to_string().into(),
+            settings: settings.to_string().into_bytes().into(),
+        };
+        let host: Host = HostServices_TO::from_value(services, TD_Opaque);
+        match (self.module.create())(host, arguments).await {
+            RResult::ROk(plugin) => Ok(plugin),
+            RResult::RErr(failure) => Err(LibraryError::Load(failure)),
+        }
+    }
+}
+
+/// What the host does for one generation of a plugin.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// The plugin that it is for.
+    pub plugin: PluginName,
+    /// Its version.
+    pub version: Arc<Version>,
+}
+
+/// Writes one record; the level must be a constant, and the fields are the same for each.
+macro_rules! write_record {
+    ($level:ident, $services:expr, $record:expr, $fields:expr) => {
+        tracing::event!(
+            target: "plugin",
+            Level::$level,
+            plugin = $services.plugin.as_str(),
+            version = %$services.version,
+            module = $record.target.as_str(),
+            fields = $fields,
+            "{}",
+            $record.message.as_str()
+        )
+    };
+}
+
+impl HostServices for Services {
+    fn log_enabled(&self, level: LogLevel, _target: RStr<'_>) -> bool {
+        match level {
+            LogLevel::ERROR => tracing::enabled!(target: "plugin", Level::ERROR),
+            LogLevel::WARN => tracing::enabled!(target: "plugin", Level::WARN),
+            LogLevel::INFO => tracing::enabled!(target: "plugin", Level::INFO),
+            LogLevel::DEBUG => tracing::enabled!(target: "plugin", Level::DEBUG),
+            _ => tracing::enabled!(target: "plugin", Level::TRACE),
+        }
+    }
+
+    fn log(&self, record: LogRecord<'_>) {
+        let fields = (!record.fields.is_empty()).then(|| {
+            let rendered: Vec<String> = record
+                .fields
+                .iter()
+                .map(|field| format!("{}={}", field.name, field.value))
+                .collect();
+            rendered.join(" ")
+        });
+        let fields = fields.as_deref();
+        match record.level {
+            LogLevel::ERROR => write_record!(ERROR, self, record, fields),
+            LogLevel::WARN => write_record!(WARN, self, record, fields),
+            LogLevel::INFO => write_record!(INFO, self, record, fields),
+            LogLevel::DEBUG => write_record!(DEBUG, self, record, fields),
+            _ => write_record!(TRACE, self, record, fields),
+        }
+    }
+
+    fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
+        FfiFuture::new(tokio::time::sleep(std::time::Duration::from_nanos(
+            nanoseconds,
+        )))
+    }
+}

@@ -1,0 +1,135 @@
+//! Private copies of plugin libraries: what is mapped is never what the operator may overwrite.
+//!
+//! A copy lies in a directory of mode 0700 under a name made of plugin, version and digest. Where
+//! that directory cannot hold it, or is mounted `noexec`, the copy is a memory file whose descriptor
+//! stays open as long as the process. Nothing here opens a library.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use semver::Version;
+
+use super::metadata::{Digest, PluginName};
+
+/// A copy that can be mapped. A file is removed when this is dropped, which does no harm to what is
+/// mapped from it.
+#[derive(Debug)]
+pub struct PrivateCopy {
+    path: PathBuf,
+    /// Keeps the memory file behind `path` open.
+    memory: Option<File>,
+}
+
+/// No copy could be made: the operator's or the machine's fault.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no private copy of the library could be made, neither in {directory} ({in_directory}) nor in memory: {in_memory}"
+)]
+pub struct CopyError {
+    directory: PathBuf,
+    in_directory: String,
+    #[source]
+    in_memory: io::Error,
+}
+
+impl PrivateCopy {
+    /// Writes a copy into `directory`, or into memory where that does not do.
+    ///
+    /// # Errors
+    /// Neither worked.
+    pub fn write(
+        directory: &Path,
+        name: &PluginName,
+        version: &Version,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> Result<Self, CopyError> {
+        let file_name = format!("{name}-{version}-{digest}.so");
+        let in_directory = match allows_mapping(directory) {
+            Ok(true) => match write_file(&directory.join(&file_name), bytes) {
+                Ok(path) => return Ok(Self { path, memory: None }),
+                Err(error) => error.to_string(),
+            },
+            Ok(false) => "it is mounted noexec".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        match write_memory(&file_name, bytes) {
+            Ok((path, memory)) => {
+                tracing::debug!(
+                    plugin = %name,
+                    %version,
+                    reason = in_directory,
+                    "keeping the private copy of the library in memory"
+                );
+                Ok(Self {
+                    path,
+                    memory: Some(memory),
+                })
+            }
+            Err(in_memory) => Err(CopyError {
+                directory: directory.to_owned(),
+                in_directory,
+                in_memory,
+            }),
+        }
+    }
+
+    /// Where to map it from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PrivateCopy {
+    fn drop(&mut self) {
+        if self.memory.is_none() {
+            // Whatever stays behind goes with the directory, at the latest when the next host
+            // cleans up after this one.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn allows_mapping(directory: &Path) -> io::Result<bool> {
+    let mount = rustix::fs::statvfs(directory)?;
+    Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    // An earlier copy of the same bytes may still be mapped: never write into it.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(0o500))?;
+    Ok(path.to_owned())
+}
+
+fn write_memory(name: &str, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
+    // The name shows in /proc/PID/maps; the kernel takes at most 249 bytes.
+    let name = &name[..name.len().min(200)];
+    let descriptor =
+        rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(descriptor);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(
+        &file,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    Ok((path, file))
+}

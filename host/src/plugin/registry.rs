@@ -1,0 +1,315 @@
+//! The plugins that serve now: an immutable snapshot that the control plane swaps as a whole.
+//!
+//! A generation is one loaded version of one plugin. Chains hold counted references to the
+//! generations that they use; when the last one is gone, the plugin is dropped inside its library.
+//! Nothing here loads anything, and nothing here knows a request.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use plugin_abi::abi::{
+    AbiConfigured_TO, AbiPlugin_TO, CallObject, ConfiguredObject, Failure, FfiFuture, Outcome,
+    PluginObject, RResult,
+};
+use semver::{Version, VersionReq};
+use tokio::sync::watch;
+
+use super::{
+    metadata::{Digest, Execution, FailurePolicy, Needs, PluginName},
+    private_copy::PrivateCopy,
+    schema::{ConfigError, Schema},
+};
+use crate::pipeline::call::Phase;
+
+/// How a generation is run: its metadata, with the operator's settings over it.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What a failure on a call means.
+    pub failure_policy: FailurePolicy,
+    /// Bound on its part of one call.
+    pub timeout: Option<Duration>,
+    /// Where its calls run.
+    pub execution: Execution,
+    /// What the gateway is asked for before it runs.
+    pub needs: Needs,
+    /// What a route's configuration has to look like.
+    pub config_schema: Option<Schema>,
+}
+
+/// One loaded version of one plugin.
+pub struct Generation {
+    name: PluginName,
+    version: Arc<Version>,
+    digest: Digest,
+    rules: Rules,
+    plugin: PluginObject,
+    /// The bytes that it was loaded from, for as long as it can serve.
+    _copy: PrivateCopy,
+}
+
+/// A route's configuration is no configuration for this plugin: the operator's fault, or the
+/// plugin's where it panicked.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedConfiguration {
+    /// The plugin's schema refuses it.
+    #[error("the configuration does not fit the plugin's schema: {0}")]
+    Schema(#[from] ConfigError),
+    /// The plugin itself refuses it.
+    #[error("the plugin refuses the configuration: {0}")]
+    Plugin(Failure),
+}
+
+impl Generation {
+    /// A generation that is ready to serve.
+    pub fn new(
+        name: PluginName,
+        version: Arc<Version>,
+        digest: Digest,
+        rules: Rules,
+        plugin: PluginObject,
+        copy: PrivateCopy,
+    ) -> Self {
+        Self {
+            name,
+            version,
+            digest,
+            rules,
+            plugin,
+            _copy: copy,
+        }
+    }
+
+    /// The name that routes use.
+    pub fn name(&self) -> &PluginName {
+        &self.name
+    }
+
+    /// The version.
+    pub fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Digest of the library's file.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// How it is run.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Parses a route's configuration. May take its time: never on an event loop.
+    ///
+    /// # Errors
+    /// The schema or the plugin refuses it.
+    pub fn configure(self: &Arc<Self>, raw: &[u8]) -> Result<Configured, RefusedConfiguration> {
+        if let Some(schema) = &self.rules.config_schema {
+            schema.check_raw(raw)?;
+        }
+        match self.plugin.configure(raw.into()) {
+            RResult::ROk(object) => Ok(Configured {
+                object,
+                generation: Arc::clone(self),
+            }),
+            RResult::RErr(failure) => Err(RefusedConfiguration::Plugin(failure)),
+        }
+    }
+
+    /// Runs the plugin's `on_unload`. For the one who takes the generation out of service, once.
+    pub fn unload(&self) -> FfiFuture<()> {
+        self.plugin.unload()
+    }
+}
+
+impl fmt::Debug for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)
+    }
+}
+
+/// A plugin with one parsed configuration.
+pub struct Configured {
+    // Dropped before the generation, whose library has the code that drops it.
+    object: ConfiguredObject,
+    generation: Arc<Generation>,
+}
+
+impl Configured {
+    /// The generation that runs it.
+    pub fn generation(&self) -> &Arc<Generation> {
+        &self.generation
+    }
+
+    /// Begins the plugin's part of a call. The future keeps what it runs in the library alive by
+    /// itself; nothing of it needs this value any more.
+    pub fn run(&self, phase: Phase, call: CallObject) -> FfiFuture<Outcome> {
+        match phase {
+            Phase::Request => self.object.request(call),
+            Phase::Response => self.object.response(call),
+        }
+    }
+}
+
+impl fmt::Debug for Configured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} configured", self.generation)
+    }
+}
+
+/// A plugin as a route names it: `say` or `say@^1.2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requested {
+    /// The plugin's name.
+    pub name: PluginName,
+    /// Which versions will do; any release where there is none.
+    pub requirement: Option<VersionReq>,
+}
+
+/// A route names no plugin that could serve: the operator's fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Missing {
+    /// Not the name of a plugin.
+    #[error("`{0}` is no plugin name: write `name` or `name@requirement`, like `say@^1.2`")]
+    Malformed(String),
+    /// No such plugin is loaded.
+    #[error("no plugin `{0}` is loaded: is it in the plugin directory, and does it load?")]
+    Unknown(PluginName),
+    /// It is loaded, but in no version that will do.
+    #[error("plugin `{name}` is loaded as {loaded}, of which none satisfies `{requirement}`")]
+    NoVersion {
+        /// The plugin.
+        name: PluginName,
+        /// Its loaded versions.
+        loaded: String,
+        /// What the route asks for.
+        requirement: String,
+    },
+}
+
+impl Requested {
+    /// Reads a name as routes write it.
+    ///
+    /// # Errors
+    /// [`Missing::Malformed`] with the name.
+    pub fn parse(text: &str) -> Result<Self, Missing> {
+        let malformed = || Missing::Malformed(text.chars().take(160).collect());
+        let (name, requirement) = match text.split_once('@') {
+            Some((name, requirement)) => (name, Some(requirement)),
+            None => (text, None),
+        };
+        Ok(Self {
+            name: PluginName::new(name).map_err(|_| malformed())?,
+            requirement: requirement
+                .map(VersionReq::parse)
+                .transpose()
+                .map_err(|_| malformed())?,
+        })
+    }
+}
+
+/// The plugins that serve, at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Versions of each plugin, the highest first.
+    plugins: BTreeMap<PluginName, Vec<Arc<Generation>>>,
+}
+
+impl Snapshot {
+    /// This snapshot with a generation added, in place of one of the same name and version.
+    #[must_use]
+    pub fn with(&self, generation: Arc<Generation>) -> Self {
+        let mut next = self.clone();
+        let versions = next.plugins.entry(generation.name.clone()).or_default();
+        versions.retain(|other| other.version != generation.version);
+        versions.push(generation);
+        versions.sort_by(|one, other| other.version.cmp(&one.version));
+        next
+    }
+
+    /// This snapshot without any version of a plugin.
+    #[must_use]
+    pub fn without(&self, name: &PluginName) -> Self {
+        let mut next = self.clone();
+        next.plugins.remove(name);
+        next
+    }
+
+    /// Every generation, by name, the highest version first.
+    pub fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        self.plugins.values().flatten()
+    }
+
+    /// The generation that serves a route: the highest version that will do. Pre-releases serve only
+    /// where the requirement names one.
+    ///
+    /// # Errors
+    /// Nothing that is loaded will do.
+    pub fn resolve(&self, requested: &Requested) -> Result<&Arc<Generation>, Missing> {
+        let versions = self
+            .plugins
+            .get(&requested.name)
+            .ok_or_else(|| Missing::Unknown(requested.name.clone()))?;
+        let requirement = requested.requirement.as_ref().unwrap_or(&VersionReq::STAR);
+        versions
+            .iter()
+            .find(|generation| requirement.matches(&generation.version))
+            .ok_or_else(|| Missing::NoVersion {
+                name: requested.name.clone(),
+                loaded: versions
+                    .iter()
+                    .map(|generation| generation.version.to_string())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                requirement: requested.requirement.as_ref().map_or_else(
+                    || "any release (a pre-release needs a requirement that names it)".to_owned(),
+                    ToString::to_string,
+                ),
+            })
+    }
+}
+
+/// Where the current snapshot stands. The control plane publishes, the data plane reads.
+#[derive(Debug)]
+pub struct Registry {
+    current: watch::Sender<Option<Arc<Snapshot>>>,
+    empty: OnceLock<Arc<Snapshot>>,
+}
+
+impl Registry {
+    /// A registry before the first scan: nobody knows yet which plugins there are.
+    pub fn new() -> Self {
+        Self {
+            current: watch::Sender::new(None),
+            empty: OnceLock::new(),
+        }
+    }
+
+    /// Swaps the snapshot; what has begun with the old one goes on with it.
+    pub fn publish(&self, snapshot: Snapshot) {
+        self.current.send_replace(Some(Arc::new(snapshot)));
+    }
+
+    /// The snapshot as it is now; empty before the first scan has ended.
+    pub fn current(&self) -> Arc<Snapshot> {
+        match &*self.current.borrow() {
+            Some(snapshot) => Arc::clone(snapshot),
+            None => Arc::clone(self.empty.get_or_init(Arc::default)),
+        }
+    }
+
+    /// Follows the snapshots; none before the first scan has ended.
+    pub fn subscribe(&self) -> watch::Receiver<Option<Arc<Snapshot>>> {
+        self.current.subscribe()
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
