@@ -5,7 +5,7 @@
 //! hashed, judged and later loaded are the same bytes, whatever happens to the file meanwhile.
 //! One bad plugin never hides the others: it becomes a [`Problem`], they become [`Candidate`]s.
 //!
-//! Reading files ([`files`]) and judging what they say ([`judging`]) are apart. This module never
+//! Reading files (`files`) and judging what they say (`judging`) are apart. This module never
 //! loads a library and never writes.
 
 mod files;
