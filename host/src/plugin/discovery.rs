@@ -1,0 +1,324 @@
+//! From a directory to plugins that are fit to be loaded, and to what is wrong with the others.
+//!
+//! One directory per plugin, named like the plugin or `name@version`, with a `plugin.json` and a
+//! library; or a bare library, which then speaks for itself. Every library is read once: what is
+//! hashed, judged and later loaded are the same bytes, whatever happens to the file meanwhile.
+//! One bad plugin never hides the others: it becomes a [`Problem`], they become [`Candidate`]s.
+//!
+//! Reading files (`files`) and judging what they say (`judging`) are apart. This module never
+//! loads a library and never writes.
+
+mod files;
+mod judging;
+mod problem;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use plugin_abi::build_info::BuildInfo;
+use semver::Version;
+
+pub use problem::{Cause, Fault, Problem};
+
+use super::metadata::{Digest, FILE_NAME, LibraryPath, Metadata, Parsed, PluginName, Warning};
+use files::Entry;
+
+/// How many entries of one directory are looked at, at most.
+pub const MAX_ENTRIES: usize = 10_000;
+
+/// Size of a library, at most, in bytes: it is held in memory until it is loaded.
+pub const MAX_LIBRARY_BYTES: u64 = 512 << 20;
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Discovery {
+    /// Plugins that are fit to be loaded, by name and then by version.
+    pub found: Vec<Candidate>,
+    /// What is wrong, by path. A plugin with several mistakes has several entries here.
+    pub problems: Vec<Problem>,
+}
+
+/// A plugin that is fit to be loaded.
+pub struct Candidate {
+    /// What it is.
+    pub metadata: Metadata,
+    /// The directory that it was found in, as the operator wrote it.
+    pub directory: PathBuf,
+    /// Its library in there.
+    pub library_path: PathBuf,
+    /// The library as it was read: load these bytes, never the file.
+    pub bytes: Vec<u8>,
+    /// Their digest.
+    pub digest: Digest,
+    /// What the library says about itself.
+    pub build_info: BuildInfo,
+    /// What does not keep the plugin from running.
+    pub warnings: Vec<Warning>,
+}
+
+/// Looks at every plugin in a directory.
+///
+/// Blocks while it reads: keep it off the event loops.
+///
+/// ```
+/// let empty = tempfile::tempdir().unwrap();
+/// let discovery = plugin_host::plugin::discovery::discover(empty.path());
+/// assert!(discovery.found.is_empty() && discovery.problems.is_empty());
+///
+/// let missing = plugin_host::plugin::discovery::discover(&empty.path().join("missing"));
+/// assert!(missing.problems[0].to_string().contains("there is no such directory"));
+/// ```
+#[must_use]
+pub fn discover(directory: &Path) -> Discovery {
+    let mut discovery = Discovery::default();
+    let entries = match files::list(directory) {
+        Ok(listing) => {
+            for (path, cause) in listing.problems {
+                discovery.report(&path, [cause]);
+            }
+            listing.entries
+        }
+        Err(cause) => {
+            discovery.report(directory, [cause]);
+            return discovery;
+        }
+    };
+    // A `plugin.json` beside bare libraries speaks for the one that it names.
+    let spoken_for = match entries.iter().any(|entry| entry.is_named(FILE_NAME)) {
+        true => discovery.examine_with_metadata(directory, None),
+        false => None,
+    };
+    for entry in entries {
+        let path = directory.join(entry.name());
+        match entry {
+            Entry::Directory(name) => discovery.examine_directory(&path, Some(&name)),
+            Entry::File(name) if is_library(&name) => {
+                if spoken_for
+                    .as_ref()
+                    .is_none_or(|library| library.as_path() != Path::new(&name))
+                {
+                    discovery.examine_bare(directory, &name);
+                }
+            }
+            Entry::File(_) => {}
+        }
+    }
+    discovery.finish()
+}
+
+/// Looks at one plugin: a directory with a `plugin.json` or a library, or a library alone. For
+/// `plugin-host check`, which is also asked about one.
+#[must_use]
+pub fn discover_one(plugin: &Path) -> Discovery {
+    let mut discovery = Discovery::default();
+    // `.` has no name of its own; its full path has.
+    let full = plugin.canonicalize().unwrap_or_else(|_| plugin.to_owned());
+    let named = if plugin.file_name().is_some() {
+        plugin
+    } else {
+        &full
+    };
+    let name = named.file_name().and_then(|name| name.to_str());
+    match name {
+        Some(name) if full.is_file() && is_library(name) => {
+            let parent = plugin
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            discovery.examine_bare(parent.unwrap_or(Path::new(".")), name);
+        }
+        _ => discovery.examine_directory(plugin, name),
+    }
+    discovery.finish()
+}
+
+impl Discovery {
+    /// One plugin's directory.
+    fn examine_directory(&mut self, directory: &Path, name: Option<&str>) {
+        let listing = match files::list(directory) {
+            Ok(listing) => listing,
+            Err(cause) => return self.report(directory, [cause]),
+        };
+        if listing
+            .entries
+            .iter()
+            .any(|entry| entry.is_named(FILE_NAME))
+        {
+            self.examine_with_metadata(directory, name);
+            return;
+        }
+        let libraries: Vec<_> = listing.entries.iter().filter_map(Entry::library).collect();
+        match libraries[..] {
+            [] => self.report(directory, [Cause::NoPlugin]),
+            [library] => self.examine_library(directory, library, name),
+            _ => {
+                let libraries = libraries.into_iter().map(str::to_owned).collect();
+                self.report(directory, [Cause::SeveralLibraries { libraries }]);
+            }
+        }
+    }
+
+    /// A `plugin.json` and the library that it names, which is returned: it is spoken for, even
+    /// where the rest of the file is wrong.
+    fn examine_with_metadata(
+        &mut self,
+        directory: &Path,
+        name: Option<&str>,
+    ) -> Option<LibraryPath> {
+        let file = directory.join(FILE_NAME);
+        let bytes = match files::read_metadata(directory) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                self.report(&file, [cause]);
+                return None;
+            }
+        };
+        let Parsed { metadata, warnings } = match Metadata::parse(&bytes) {
+            Ok(parsed) => parsed,
+            Err(invalid) => {
+                let known = (invalid.name, invalid.version);
+                self.report_known(
+                    &file,
+                    &known,
+                    invalid.errors.into_iter().map(Cause::Metadata),
+                );
+                return invalid.library;
+            }
+        };
+        let known = (Some(metadata.name.clone()), Some(metadata.version.clone()));
+        let library = metadata.library().clone();
+        let library_path = directory.join(library.as_path());
+        let misplaced = name.and_then(|name| judging::directory_name(name, &metadata));
+        let judged = files::read_library(directory, library.as_path())
+            .map_err(|cause| vec![cause])
+            .and_then(|bytes| judging::library(&metadata, bytes));
+        match (judged, misplaced) {
+            (Ok(judged), None) => self.found.push(Candidate {
+                metadata,
+                directory: directory.to_owned(),
+                library_path,
+                bytes: judged.bytes,
+                digest: judged.digest,
+                build_info: judged.build_info,
+                warnings,
+            }),
+            (judged, misplaced) => {
+                self.report_known(directory, &known, misplaced);
+                self.report_known(&library_path, &known, judged.err().into_iter().flatten());
+            }
+        }
+        Some(library)
+    }
+
+    /// A library in the plugin directory itself.
+    fn examine_bare(&mut self, directory: &Path, library: &str) {
+        self.examine_library(directory, library, None);
+    }
+
+    /// A library that speaks for itself.
+    fn examine_library(&mut self, directory: &Path, library: &str, name: Option<&str>) {
+        let library_path = directory.join(library);
+        let judged = files::read_library(directory, Path::new(library))
+            .map_err(|cause| vec![cause])
+            .and_then(|bytes| judging::bare_library(library, bytes));
+        let (metadata, judged) = match judged {
+            Ok(judged) => judged,
+            Err(causes) => return self.report(&library_path, causes),
+        };
+        if let Some(misplaced) = name.and_then(|name| judging::directory_name(name, &metadata)) {
+            let known = (Some(metadata.name), Some(metadata.version));
+            return self.report_known(directory, &known, [misplaced]);
+        }
+        self.found.push(Candidate {
+            metadata,
+            directory: directory.to_owned(),
+            library_path,
+            bytes: judged.bytes,
+            digest: judged.digest,
+            build_info: judged.build_info,
+            warnings: Vec::new(),
+        });
+    }
+
+    fn report(&mut self, path: &Path, causes: impl IntoIterator<Item = Cause>) {
+        self.report_known(path, &(None, None), causes);
+    }
+
+    fn report_known(
+        &mut self,
+        path: &Path,
+        (plugin, version): &(Option<PluginName>, Option<Version>),
+        causes: impl IntoIterator<Item = Cause>,
+    ) {
+        self.problems
+            .extend(causes.into_iter().map(|cause| Problem {
+                path: path.to_owned(),
+                plugin: plugin.clone(),
+                version: version.clone(),
+                cause,
+            }));
+    }
+
+    /// Sorts, and takes out what two directories both claim to be.
+    fn finish(mut self) -> Self {
+        self.refuse_twins();
+        self.found.sort_by(|a, b| {
+            let (a, b) = (&a.metadata, &b.metadata);
+            a.name
+                .cmp(&b.name)
+                .then_with(|| a.version.cmp_precedence(&b.version))
+        });
+        self.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        self
+    }
+
+    /// Two plugins of one name and equal precedence: neither serves. Which one a request would
+    /// meet could depend on nothing but the order of the directory, and both may be wrong.
+    fn refuse_twins(&mut self) {
+        let mut claims: BTreeMap<_, Vec<PathBuf>> = BTreeMap::new();
+        for candidate in &self.found {
+            claims
+                .entry(candidate.claim())
+                .or_default()
+                .push(candidate.library_path.clone());
+        }
+        claims.retain(|_, paths| paths.len() > 1);
+        let (twins, found) = std::mem::take(&mut self.found)
+            .into_iter()
+            .partition(|candidate| claims.contains_key(&candidate.claim()));
+        self.found = found;
+        for twin in twins {
+            let mut others = claims.get(&twin.claim()).cloned().unwrap_or_default();
+            others.retain(|path| *path != twin.library_path);
+            let known = (Some(twin.metadata.name), Some(twin.metadata.version));
+            self.report_known(&twin.library_path, &known, [Cause::Twins { others }]);
+        }
+    }
+}
+
+impl Candidate {
+    /// Name and precedence: what only one plugin can have. (Build metadata has no precedence.)
+    fn claim(&self) -> (PluginName, Version) {
+        let mut version = self.metadata.version.clone();
+        version.build = semver::BuildMetadata::EMPTY;
+        (self.metadata.name.clone(), version)
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate")
+            .field("metadata", &self.metadata)
+            .field("library_path", &self.library_path)
+            .field("bytes", &self.bytes.len())
+            .field("digest", &self.digest)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_library(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "so")
+}
