@@ -40,7 +40,7 @@ impl MemoryBudget {
         }
         self.shared
             .held
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 held.checked_add(bytes)
                     .filter(|held| *held <= self.shared.limit)
             })

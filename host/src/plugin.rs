@@ -2,6 +2,15 @@
 //!
 //! Modules in reading order; each uses only those that come after it.
 
+pub mod registry;
+
+#[allow(
+    unsafe_code,
+    reason = "opening a library and reading a symbol of it is unsafe; each block says why it is sound here"
+)]
+pub mod library;
+pub mod private_copy;
+
 pub mod discovery;
 pub mod elf;
 pub mod metadata;

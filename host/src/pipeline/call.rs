@@ -230,6 +230,11 @@ impl Call {
         self.body = None;
     }
 
+    /// Whether more came in than the call's own frame.
+    pub fn has_following_bytes(&self) -> bool {
+        self.frame.has_following_bytes()
+    }
+
     /// The next plugin begins; the host waits for it until `deadline`.
     pub(super) fn begin_plugin(&mut self, deadline: Instant) {
         self.deadline = deadline;

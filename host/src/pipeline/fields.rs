@@ -49,10 +49,14 @@ impl<'a> Bytes<'a> {
     }
 }
 
+/// Where a part of the frame's data begins in it. The part must be one, borrowed from the data.
+pub fn span_start(frame: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr().wrapping_sub(frame.as_ptr().addr())
+}
+
 /// The place of a part of the frame's data.
 pub fn span_in_frame(frame: &[u8], part: &[u8]) -> Span {
-    // Both point into the same data, so that the difference of the addresses is the place.
-    let start = (part.as_ptr() as usize).wrapping_sub(frame.as_ptr() as usize);
+    let start = span_start(frame, part);
     match (u32::try_from(start), u32::try_from(part.len())) {
         (Ok(start), Ok(len)) if len > 0 => Span {
             source: Source::Frame,

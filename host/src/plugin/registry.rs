@@ -12,7 +12,7 @@ use std::{
 };
 
 use plugin_abi::abi::{
-    AbiConfigured_TO, AbiPlugin_TO, CallObject, ConfiguredObject, Failure, FfiFuture, Outcome,
+    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome,
     PluginObject, RResult,
 };
 use semver::{Version, VersionReq};
@@ -254,7 +254,8 @@ impl Snapshot {
             .plugins
             .get(&requested.name)
             .ok_or_else(|| Missing::Unknown(requested.name.clone()))?;
-        let requirement = requested.requirement.as_ref().unwrap_or(&VersionReq::STAR);
+        let any_release = VersionReq::STAR;
+        let requirement = requested.requirement.as_ref().unwrap_or(&any_release);
         versions
             .iter()
             .find(|generation| requirement.matches(&generation.version))

@@ -150,6 +150,26 @@ impl FrameBuffer {
         self.filled = received_end - frame_end;
     }
 
+    /// Whether bytes have arrived behind a complete first frame.
+    #[must_use]
+    pub fn has_following_bytes(&self) -> bool {
+        self.header()
+            .is_some_and(|header| self.filled > header.frame_len())
+    }
+
+    /// Gives the first frame up, however much of it has arrived; returns how many bytes of it are
+    /// still to come. Before its header is there, nothing is known of it and nothing happens.
+    pub fn abandon(&mut self) -> usize {
+        let Some(header) = self.header() else { return 0 };
+        let to_come = header.frame_len().saturating_sub(self.filled);
+        if to_come == 0 {
+            self.consume();
+        } else {
+            self.filled = 0;
+        }
+        to_come
+    }
+
     /// Bytes that fit without growing, received ones included.
     #[must_use]
     pub fn capacity(&self) -> usize {

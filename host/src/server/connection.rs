@@ -1,0 +1,205 @@
+//! One connection: bytes in, frames out, and the other way round.
+//!
+//! One buffered read per wake-up, one write per frame. It knows how long a frame may be and may
+//! take; it never looks into one.
+
+use std::{io, time::Duration};
+
+use plugin_proto::{FrameBuffer, FrameType, frame::Header};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::Instant,
+};
+
+use crate::memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES};
+
+/// Bytes that a connection's buffer keeps between calls.
+pub(super) const KEPT_BYTES: usize = 16 * 1024;
+
+/// A connection with the frame that is being read.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    /// What has arrived.
+    pub(super) incoming: FrameBuffer,
+    /// Counts the frame in `incoming` where it is large.
+    reserved: Option<Reserved>,
+    memory: MemoryBudget,
+    max_frame_bytes: usize,
+    frame_timeout: Duration,
+    /// A frame of ours went out in part: nothing that follows would be understood.
+    half_written: bool,
+}
+
+/// A frame cannot be read or written: the gateway's fault, but for [`ReadError::OutOfMemory`].
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The connection ended between two frames.
+    #[error("the connection is closed")]
+    Closed,
+    /// It ended inside of one.
+    #[error("the connection ended inside of a frame")]
+    ClosedInside,
+    /// The system says no.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A frame took too long to arrive, or to be taken.
+    #[error("a frame took longer than {} ms", .0.as_millis())]
+    Slow(Duration),
+    /// A frame is longer than the host takes.
+    #[error("a frame of {0} bytes is longer than --max-frame-bytes")]
+    TooLong(u32),
+    /// A type byte that the protocol does not have.
+    #[error("a frame of the unknown type {0}")]
+    UnknownType(u8),
+    /// The memory for large frames is used up: the host's limit.
+    #[error("a frame of {0} bytes does not fit the memory for bodies, see --max-body-memory")]
+    OutOfMemory(u32),
+}
+
+impl Connection {
+    pub(super) fn new(
+        stream: UnixStream,
+        memory: MemoryBudget,
+        max_frame_bytes: usize,
+        frame_timeout: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            incoming: FrameBuffer::new(),
+            reserved: None,
+            memory,
+            max_frame_bytes,
+            frame_timeout,
+            half_written: false,
+        }
+    }
+
+    /// Waits until a whole frame is there; as long as it takes to begin, and
+    /// [`Connection::frame_timeout`] from then on. Dropping the future loses nothing.
+    pub(super) async fn read_frame(&mut self) -> Result<FrameType, ReadError> {
+        if self.half_written {
+            return Err(ReadError::ClosedInside);
+        }
+        if self.incoming.is_empty() {
+            self.read_some().await?;
+            if self.incoming.is_empty() {
+                return Err(ReadError::Closed);
+            }
+        }
+        if let Some(frame_type) = self.whole_frame()? {
+            return Ok(frame_type);
+        }
+        match tokio::time::timeout(self.frame_timeout, self.read_rest()).await {
+            Ok(read) => read,
+            Err(_) => Err(ReadError::Slow(self.frame_timeout)),
+        }
+    }
+
+    async fn read_rest(&mut self) -> Result<FrameType, ReadError> {
+        loop {
+            if self.read_some().await? == 0 {
+                return Err(ReadError::ClosedInside);
+            }
+            if let Some(frame_type) = self.whole_frame()? {
+                return Ok(frame_type);
+            }
+        }
+    }
+
+    async fn read_some(&mut self) -> io::Result<usize> {
+        let read = self.stream.read(self.incoming.spare()).await?;
+        self.incoming.filled(read);
+        Ok(read)
+    }
+
+    /// Judges the header as soon as it is there; the type of the frame once that is complete.
+    fn whole_frame(&mut self) -> Result<Option<FrameType>, ReadError> {
+        let Some(header) = self.incoming.header() else {
+            return Ok(None);
+        };
+        let frame_type = header
+            .frame_type()
+            .map_err(|unknown| ReadError::UnknownType(unknown.0))?;
+        self.judge_length(header)?;
+        Ok(self.incoming.frame().map(|_| frame_type))
+    }
+
+    fn judge_length(&mut self, header: Header) -> Result<(), ReadError> {
+        let length = header.data_len as usize;
+        if length > self.max_frame_bytes {
+            return Err(ReadError::TooLong(header.data_len));
+        }
+        if length > UNCOUNTED_BYTES && self.reserved.is_none() {
+            self.reserved = Some(
+                self.memory
+                    .reserve(length)
+                    .ok_or(ReadError::OutOfMemory(header.data_len))?,
+            );
+        }
+        Ok(())
+    }
+
+    /// Is done with the frame that was read: what comes next may begin.
+    pub(super) fn consume(&mut self) {
+        self.incoming.consume();
+        self.reserved = None;
+        if self.incoming.is_empty() {
+            self.incoming.shrink(KEPT_BYTES);
+        }
+    }
+
+    /// Takes the frame that was read, together with its place in the memory budget.
+    pub(super) fn take_frame(&mut self) -> (FrameBuffer, Reserved) {
+        (
+            std::mem::take(&mut self.incoming),
+            self.reserved.take().unwrap_or_default(),
+        )
+    }
+
+    /// The frame's memory is counted for as long as this lives.
+    pub(super) fn take_reservation(&mut self) -> Option<Reserved> {
+        self.reserved.take()
+    }
+
+    /// Reads the rest of a frame that nobody wants, without keeping it.
+    pub(super) async fn skip_frame(&mut self) -> Result<(), ReadError> {
+        let mut to_come = self.incoming.abandon();
+        self.reserved = None;
+        let mut scratch = [0; 4096];
+        let skipped = async {
+            while to_come > 0 {
+                let room = to_come.min(scratch.len());
+                let read = self.stream.read(&mut scratch[..room]).await?;
+                if read == 0 {
+                    return Err(ReadError::ClosedInside);
+                }
+                to_come -= read;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(self.frame_timeout, skipped)
+            .await
+            .unwrap_or(Err(ReadError::Slow(self.frame_timeout)))
+    }
+
+    /// Writes a frame. Where the future is dropped in the middle of it, the connection is spoiled,
+    /// and the next [`Connection::read_frame`] says so.
+    pub(super) async fn write_frame(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+        let written = match self.stream.try_write(frame) {
+            Ok(written) if written == frame.len() => return Ok(()),
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.half_written = true;
+        let deadline = Instant::now() + self.frame_timeout;
+        match tokio::time::timeout_at(deadline, self.stream.write_all(&frame[written..])).await {
+            Ok(written) => written?,
+            Err(_) => return Err(ReadError::Slow(self.frame_timeout)),
+        }
+        self.half_written = false;
+        Ok(())
+    }
+}
