@@ -322,3 +322,6 @@ fn is_library(name: &str) -> bool {
         .extension()
         .is_some_and(|extension| extension == "so")
 }
+
+#[cfg(test)]
+mod tests;

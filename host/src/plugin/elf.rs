@@ -13,11 +13,8 @@ use object::read::elf::{
     Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _,
 };
 use plugin_abi::build_info::{ABI_VERSION, BuildInfo, BuildInfoError, SYMBOL};
+use plugin_abi::export::ROOT_MODULE_SYMBOL;
 use semver::Version;
-
-/// Name of the symbol through which the root module of a library is reached. It is abi_stable's
-/// `ROOT_MODULE_LOADER_NAME`; a test compares the two.
-pub const ENTRY_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";
 
 /// Size of the exported build information, at most, in bytes. A larger one is not ours.
 pub const MAX_BUILD_INFO_BYTES: u64 = 64 << 10;
@@ -151,8 +148,8 @@ pub fn inspect(library: &[u8]) -> Result<BuildInfo, ElfError> {
         .symbol(SYMBOL)?
         .ok_or_else(|| image.no_entry(SYMBOL))?;
     image
-        .symbol(ENTRY_SYMBOL)?
-        .ok_or_else(|| image.no_entry(ENTRY_SYMBOL))?;
+        .symbol(ROOT_MODULE_SYMBOL)?
+        .ok_or_else(|| image.no_entry(ROOT_MODULE_SYMBOL))?;
     let info = BuildInfo::parse(image.data(facts)?).map_err(ElfError::UnreadableFacts)?;
     if info.panic != "unwind" {
         return Err(ElfError::AbortsOnPanic {
@@ -438,3 +435,6 @@ fn require_bytes(bytes: &[u8], needs: u64) -> Result<(), ElfError> {
 fn damaged(error: object::read::Error) -> ElfError {
     ElfError::Damaged(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
