@@ -233,9 +233,7 @@ impl<'data> Image<'data> {
             }),
         }
     }
-}
 
-impl<'data> Image<'data> {
     /// Reads the tables that the header speaks of, once it is certain that they are there.
     fn parse(
         bytes: &'data [u8],
