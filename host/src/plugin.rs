@@ -15,3 +15,6 @@ pub mod discovery;
 pub mod elf;
 pub mod metadata;
 pub mod schema;
+
+#[cfg(test)]
+mod testing;

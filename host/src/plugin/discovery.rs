@@ -98,7 +98,7 @@ pub fn discover(directory: &Path) -> Discovery {
                     .as_ref()
                     .is_none_or(|library| library.as_path() != Path::new(&name))
                 {
-                    discovery.examine_bare(directory, &name);
+                    discovery.examine_library(directory, &name, None);
                 }
             }
             Entry::File(_) => {}
@@ -125,7 +125,7 @@ pub fn discover_one(plugin: &Path) -> Discovery {
             let parent = plugin
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            discovery.examine_bare(parent.unwrap_or(Path::new(".")), name);
+            discovery.examine_library(parent.unwrap_or(Path::new(".")), name, None);
         }
         _ => discovery.examine_directory(plugin, name),
     }
@@ -208,11 +208,6 @@ impl Discovery {
             }
         }
         Some(library)
-    }
-
-    /// A library in the plugin directory itself.
-    fn examine_bare(&mut self, directory: &Path, library: &str) {
-        self.examine_library(directory, library, None);
     }
 
     /// A library that speaks for itself.
@@ -322,3 +317,6 @@ fn is_library(name: &str) -> bool {
         .extension()
         .is_some_and(|extension| extension == "so")
 }
+
+#[cfg(test)]
+mod tests;

@@ -233,9 +233,7 @@ impl<'data> Image<'data> {
             }),
         }
     }
-}
 
-impl<'data> Image<'data> {
     /// Reads the tables that the header speaks of, once it is certain that they are there.
     fn parse(
         bytes: &'data [u8],
@@ -435,3 +433,6 @@ fn require_bytes(bytes: &[u8], needs: u64) -> Result<(), ElfError> {
 fn damaged(error: object::read::Error) -> ElfError {
     ElfError::Damaged(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,3 +299,6 @@ impl MetadataError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
