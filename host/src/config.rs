@@ -1,0 +1,533 @@
+//! Everything that `plugin-host run` can be told, read from all of its sources and checked: the
+//! one value that the rest of the program is built from.
+//!
+//! Flags win over the environment, that over the configuration file, and that over defaults; the
+//! table of [`settings`] names them all. This module is the only reader of the environment. It
+//! never acts on what it reads: it binds, creates and changes nothing.
+
+mod effective;
+mod layers;
+mod listen_address;
+mod plugins;
+mod references;
+pub mod settings;
+mod source;
+mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use layers::Layers;
+use source::File;
+use value::Written;
+
+pub use effective::Effective;
+pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
+pub use plugins::{Execution, FailurePolicy, PluginSettings, PluginTable, SettingsError};
+pub use references::ReferenceError;
+pub use source::{Environment, Flags, Origin};
+
+/// Most bytes of data that a frame can have: its length travels in three bytes.
+const MAX_FRAME_BYTES: u64 = (1 << 24) - 1;
+
+/// The checked configuration of one host.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: ListenAddress,
+    /// How long the gateway uses a configuration that it prepared.
+    pub conf_expire_time: Duration,
+    /// Directory with one directory per plugin; absolute.
+    pub plugin_dir: PathBuf,
+    /// Directory of all hosts of this user, to be made with mode 0700; absolute.
+    pub runtime_dir: PathBuf,
+    /// Permissions of the socket file.
+    pub socket_mode: u32,
+    /// How many connections may wait to be accepted.
+    pub backlog: u32,
+    /// Threads that serve connections.
+    pub event_loops: usize,
+    /// Most threads for plugins that block.
+    pub blocking_threads: usize,
+    /// Whether to go on when standard input ends.
+    pub ignore_stdin: bool,
+    /// Whether each response call asks for the request's method.
+    pub ask_method_for_head: bool,
+    /// What a response call gets whose plugins failed closed.
+    pub response_failure: ResponseFailure,
+    /// Bounds on what clients and plugins can make the host use.
+    pub limits: Limits,
+    /// What is logged, how, and where to.
+    pub log: LogConfig,
+    /// The operator's word on single plugins.
+    pub plugins: PluginTable,
+    /// What is probably a mistake and no reason not to run; for the log.
+    pub warnings: Vec<String>,
+    effective: Effective,
+}
+
+/// Bounds on what clients and plugins can make the host use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Most bytes of data in one frame from the gateway.
+    pub max_frame_bytes: usize,
+    /// Most questions to the gateway in one call.
+    pub max_extra_info_rounds: u32,
+    /// Most prepared configurations that are kept.
+    pub max_tokens: usize,
+    /// Most bytes for frames above 64 KiB, of all connections together.
+    pub max_body_memory: usize,
+    /// Longest time from a frame's first byte to its last.
+    pub frame_read_timeout: Duration,
+    /// Longest time of one call, questions to the gateway included.
+    pub call_budget: Duration,
+    /// Longest time that calls go on after the host was told to stop.
+    pub drain_time: Duration,
+}
+
+/// What a response call gets whose plugins failed closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseFailure {
+    /// Status 503 with a body of the host's own.
+    Status503,
+    /// An error frame, with which the gateway lets the upstream's body through.
+    ErrorFrame,
+}
+
+/// What is logged, how, and where to.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Directives of `tracing-subscriber`'s `EnvFilter`; known to be readable.
+    pub filter: String,
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// The file to write to, absolute; standard error where absent.
+    pub file: Option<PathBuf>,
+    /// When a new file begins.
+    pub rotation: LogRotation,
+    /// How many rotated files stay, the current one included.
+    pub keep_files: usize,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Readable text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// When a new log file begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogRotation {
+    /// Never: one file.
+    Never,
+    /// Each hour, in UTC.
+    Hourly,
+    /// Each day, in UTC.
+    Daily,
+}
+
+/// One thing that is wrong with the configuration; the operator's to put right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No source says where to listen.
+    #[error(
+        "no address to listen on: the gateway gives it as APISIX_LISTEN_ADDRESS; by hand, give --listen /absolute/path"
+    )]
+    NoListenAddress,
+    /// A source gives a value that its setting cannot have.
+    #[error("{origin}: {reason}")]
+    Invalid {
+        /// The source, as the operator knows it.
+        origin: Origin,
+        /// What is wrong with the value.
+        reason: String,
+    },
+    /// Two settings do not go together.
+    #[error("`{first}` and `{second}`: {reason}")]
+    Contradiction {
+        /// Key of the one.
+        first: &'static str,
+        /// Key of the other.
+        second: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// An environment variable that is read is not UTF-8.
+    #[error("{variable}: its value is not UTF-8 text")]
+    NotUnicode {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// The file has a key that means nothing.
+    #[error("{}: unknown key `{key}`{}", path.display(), did_you_mean(*suggestion))]
+    UnknownKey {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key, with its table.
+        key: String,
+        /// The key that was probably meant.
+        suggestion: Option<&'static str>,
+    },
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    UnreadableFile {
+        /// The configuration file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// The file is larger than any configuration.
+    #[error("{}: more than {bound} bytes", path.display())]
+    FileTooLarge {
+        /// The configuration file.
+        path: PathBuf,
+        /// Most bytes that are read.
+        bound: u64,
+    },
+    /// The file is not TOML.
+    #[error("{}, line {line}: {reason}", path.display())]
+    MalformedFile {
+        /// The configuration file.
+        path: PathBuf,
+        /// Line of the first mistake, from 1.
+        line: usize,
+        /// What the parser expected.
+        reason: String,
+    },
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads and checks the configuration of a host that is going to run.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any source, all at once. References in a plugin's settings
+    /// that lead nowhere are not among it: they are kept with their plugin, in
+    /// [`Config::plugins`].
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigErrors> {
+        Self::read(flags, environment, None)
+    }
+
+    /// Checks the configuration of a host without running it. That nobody says where to listen
+    /// is no mistake then, since the gateway will.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn check(flags: &Flags, environment: &Environment) -> Result<Effective, ConfigErrors> {
+        let stand_in = ListenAddress::parse("unix:/given/by/the/gateway.sock")
+            .expect("the stand-in is a short absolute path");
+        Self::read(flags, environment, Some(stand_in)).map(|config| config.effective)
+    }
+
+    /// The configuration in force as text, without secrets.
+    pub fn effective(&self) -> &Effective {
+        &self.effective
+    }
+
+    fn read(
+        flags: &Flags,
+        environment: &Environment,
+        stand_in: Option<ListenAddress>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut problems = Vec::new();
+        let file = read_file(flags, environment, &mut problems);
+        let mut layers = Layers {
+            flags,
+            environment,
+            file,
+            effective: Effective::default(),
+            problems,
+        };
+
+        let listen = read_listen(&mut layers, stand_in);
+        let limits = read_limits(&mut layers);
+        let log = read_log(&mut layers);
+        let conf_expire_time = read_conf_expire_time(&mut layers);
+        let runtime_dir = read_runtime_dir(&mut layers);
+        let event_loops = read_event_loops(&mut layers);
+        let plugin_dir = layers.value(&settings::PLUGIN_DIR, value::path);
+        let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
+        let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
+        let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
+        let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
+        let ask_method_for_head = layers.value(&settings::ASK_METHOD_FOR_HEAD, value::switch);
+        let response_failure = layers.value(&settings::RESPONSE_FAILURE, |written| {
+            value::choice(
+                written,
+                &[
+                    ("status_503", ResponseFailure::Status503),
+                    ("error_frame", ResponseFailure::ErrorFrame),
+                ],
+            )
+        });
+
+        let Layers {
+            file,
+            mut effective,
+            mut problems,
+            ..
+        } = layers;
+        let plugins = PluginTable::read(&file.plugins, &file.path, environment, &mut problems);
+        let unusable = plugins
+            .iter()
+            .filter_map(|(_, settings)| settings.err())
+            .map(ToString::to_string)
+            .collect();
+        effective.record_plugins(&file.plugins, unusable);
+        let warnings = environment
+            .unknown_names()
+            .into_iter()
+            .map(|name| format!("{name} is set and means nothing to this version"))
+            .collect();
+
+        match listen {
+            Some(listen) if problems.is_empty() => Ok(Self {
+                listen,
+                conf_expire_time,
+                plugin_dir,
+                runtime_dir,
+                socket_mode,
+                backlog,
+                event_loops,
+                blocking_threads,
+                ignore_stdin,
+                ask_method_for_head,
+                response_failure,
+                limits,
+                log,
+                plugins,
+                warnings,
+                effective,
+            }),
+            _ => Err(ConfigErrors(problems)),
+        }
+    }
+}
+
+/// A file that cannot be read is noted and counts as empty, so that the other sources are checked.
+fn read_file(flags: &Flags, environment: &Environment, problems: &mut Vec<ConfigError>) -> File {
+    let path = flags.config_file().map(PathBuf::from).or_else(|| {
+        environment
+            .get_os(settings::CONFIG_FILE_VARIABLE)
+            .map(PathBuf::from)
+    });
+    let read = path.map_or_else(|| Ok(File::default()), |path| File::read(&path, problems));
+    read.unwrap_or_else(|problem| {
+        problems.push(problem);
+        File::default()
+    })
+}
+
+fn read_listen(layers: &mut Layers<'_>, stand_in: Option<ListenAddress>) -> Option<ListenAddress> {
+    let before = layers.problems.len();
+    let given = layers.given(
+        &settings::LISTEN,
+        Some(settings::GATEWAY_LISTEN_VARIABLE),
+        |written| ListenAddress::parse(&written.text()),
+    );
+    if given.is_some() || layers.problems.len() > before {
+        return given;
+    }
+    layers
+        .effective
+        .record(&settings::LISTEN, None, Origin::Default);
+    if stand_in.is_none() {
+        layers.problems.push(ConfigError::NoListenAddress);
+    }
+    stand_in
+}
+
+fn read_conf_expire_time(layers: &mut Layers<'_>) -> Duration {
+    let given = layers.given(
+        &settings::CONF_EXPIRE_TIME,
+        Some(settings::GATEWAY_EXPIRY_VARIABLE),
+        whole::<u64>(1, 365 * 24 * 3_600),
+    );
+    // What the gateway itself falls back to.
+    Duration::from_secs(given.unwrap_or_else(|| {
+        let default = Written::Number(3_600);
+        layers
+            .effective
+            .record(&settings::CONF_EXPIRE_TIME, Some(&default), Origin::Default);
+        3_600
+    }))
+}
+
+/// `plugin-host` below the directory that is given, or else below the first that suits the user.
+fn read_runtime_dir(layers: &mut Layers<'_>) -> PathBuf {
+    if let Some(given) = layers.given(&settings::RUNTIME_DIR, None, value::path) {
+        return given.join("plugin-host");
+    }
+    layers
+        .effective
+        .record(&settings::RUNTIME_DIR, None, Origin::Default);
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return PathBuf::from("/run/plugin-host");
+    }
+    let absolute = |name| {
+        layers
+            .environment
+            .get_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    if let Some(of_user) = absolute("XDG_RUNTIME_DIR") {
+        return of_user.join("plugin-host");
+    }
+    // The system's temporary directory belongs to everyone, so the name says whose this is.
+    absolute("TMPDIR")
+        .unwrap_or_else(|| PathBuf::from("/tmp"))
+        .join(format!("plugin-host-{}", user.as_raw()))
+}
+
+fn read_event_loops(layers: &mut Layers<'_>) -> usize {
+    if let Some(given) = layers.given(&settings::EVENT_LOOPS, None, whole(1, 64)) {
+        return given;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let event_loops = default_event_loops(cores);
+    let default = Written::Text(event_loops.to_string());
+    layers
+        .effective
+        .record(&settings::EVENT_LOOPS, Some(&default), Origin::Default);
+    event_loops
+}
+
+/// One loop serves several hundred thousand calls a second: the cores belong to the gateway.
+fn default_event_loops(cores: usize) -> usize {
+    if cores <= 4 { 1 } else { (cores / 2).min(8) }
+}
+
+fn read_limits(layers: &mut Layers<'_>) -> Limits {
+    let milliseconds = Duration::from_millis;
+    let seconds = Duration::from_secs;
+    let limits = Limits {
+        max_connections: layers.value(&settings::MAX_CONNECTIONS, whole(1, 1_000_000)),
+        max_frame_bytes: layers.value(&settings::MAX_FRAME_BYTES, size(1_024, MAX_FRAME_BYTES)),
+        max_extra_info_rounds: layers.value(&settings::MAX_EXTRA_INFO_ROUNDS, whole(1, 10_000)),
+        max_tokens: layers.value(&settings::MAX_TOKENS, whole(16, 16_777_216)),
+        max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
+        frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
+            value::duration(written, milliseconds(10)..=seconds(600))
+        }),
+        call_budget: layers.value(&settings::CALL_BUDGET, |written| {
+            value::duration(written, milliseconds(10)..=seconds(60))
+        }),
+        drain_time: layers.value(&settings::DRAIN_TIME, |written| {
+            value::duration(written, Duration::ZERO..=seconds(60))
+        }),
+    };
+    if limits.max_body_memory < limits.max_frame_bytes {
+        layers.problems.push(ConfigError::Contradiction {
+            first: settings::MAX_BODY_MEMORY.key,
+            second: settings::MAX_FRAME_BYTES.key,
+            reason: format!(
+                "{} bytes of memory cannot hold one frame of {} bytes",
+                limits.max_body_memory, limits.max_frame_bytes
+            ),
+        });
+    }
+    limits
+}
+
+fn read_log(layers: &mut Layers<'_>) -> LogConfig {
+    let filter = layers.value(&settings::LOG_FILTER, check_filter);
+    let format = layers.value(&settings::LOG_FORMAT, |written| {
+        value::choice(
+            written,
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        )
+    });
+    let file = layers.given(&settings::LOG_FILE, None, value::path);
+    if file.is_none() {
+        layers
+            .effective
+            .record(&settings::LOG_FILE, None, Origin::Default);
+    }
+    let rotation = layers.value(&settings::LOG_ROTATION, |written| {
+        value::choice(
+            written,
+            &[
+                ("never", LogRotation::Never),
+                ("hourly", LogRotation::Hourly),
+                ("daily", LogRotation::Daily),
+            ],
+        )
+    });
+    if rotation != LogRotation::Never && file.is_none() {
+        layers.problems.push(ConfigError::Contradiction {
+            first: settings::LOG_ROTATION.key,
+            second: settings::LOG_FILE.key,
+            reason: "only a file can be rotated: name one".to_owned(),
+        });
+    }
+    LogConfig {
+        filter,
+        format,
+        file,
+        rotation,
+        keep_files: layers.value(&settings::LOG_KEEP_FILES, whole(1, 1_000)),
+    }
+}
+
+/// The filter's parser takes any single word for a target to be logged in full, so that a mistyped
+/// `wran` would silence everything else. Here a word without `=` has to be a level.
+fn check_filter(written: &Written) -> Result<String, String> {
+    let text = written.text();
+    EnvFilter::builder()
+        .parse(&text)
+        .map_err(|error| format!("`{text}` is not a log filter: {error}"))?;
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    for word in text.split(',').filter(|word| !word.contains(['=', '['])) {
+        if !levels.contains(&word.trim().to_ascii_lowercase().as_str()) {
+            return Err(format!(
+                "`{word}` is not a log level; write one of {}, or `TARGET=LEVEL`",
+                levels.join(", ")
+            ));
+        }
+    }
+    Ok(text)
+}
+
+fn whole<T: TryFrom<u64>>(from: u64, to: u64) -> impl Fn(&Written) -> Result<T, String> {
+    move |written| narrow(value::number(written, from..=to)?)
+}
+
+fn size<T: TryFrom<u64>>(from: u64, to: u64) -> impl Fn(&Written) -> Result<T, String> {
+    move |written| narrow(value::bytes(written, from..=to)?)
+}
+
+fn narrow<T: TryFrom<u64>>(number: u64) -> Result<T, String> {
+    T::try_from(number).map_err(|_| format!("`{number}` is too large for this machine"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The configuration in force, as text: every setting with its value and where it came from.
+//!
+//! The text is a configuration file again, except that texts in plugins' settings are hidden:
+//! only the references in them are shown, since anything else may be a secret.
+
+use std::fmt;
+
+use super::references;
+use super::settings::{Kind, Setting};
+use super::source::Origin;
+use super::value::Written;
+
+/// Stands for what is hidden.
+const HIDDEN: &str = "***";
+
+/// Every setting with its value and its origin, without secrets. Its text is TOML.
+#[derive(Debug, Clone, Default)]
+pub struct Effective {
+    values: Vec<Entry>,
+    plugins: toml::Table,
+    unusable: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    setting: &'static Setting,
+    /// Absent where the setting is left to its described default.
+    value: Option<toml::Value>,
+    origin: Origin,
+}
+
+impl Effective {
+    /// What is wrong with the settings of single plugins, one line each; these plugins would not
+    /// be loaded.
+    pub fn unusable_plugins(&self) -> &[String] {
+        &self.unusable
+    }
+
+    pub(crate) fn record(
+        &mut self,
+        setting: &'static Setting,
+        value: Option<&Written>,
+        origin: Origin,
+    ) {
+        self.values.push(Entry {
+            setting,
+            value: value.map(|written| as_toml(written, setting.kind)),
+            origin,
+        });
+    }
+
+    pub(crate) fn record_plugins(&mut self, written: &toml::Table, unusable: Vec<String>) {
+        self.plugins = written
+            .iter()
+            .map(|(name, value)| (name.clone(), hide_settings(value)))
+            .collect();
+        self.unusable = unusable;
+    }
+
+    fn group<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        self.values.iter().filter_map(move |entry| {
+            let (of, key) = entry
+                .setting
+                .key
+                .split_once('.')
+                .unwrap_or(("", entry.setting.key));
+            (of == table).then_some((key, entry))
+        })
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for table in ["", "limits", "log"] {
+            if !table.is_empty() {
+                writeln!(f, "\n[{table}]")?;
+            }
+            for (key, entry) in self.group(table) {
+                match &entry.value {
+                    Some(value) => writeln!(f, "{key} = {value} # {}", entry.origin)?,
+                    None => writeln!(f, "# {key}: {}", entry.setting.default_text())?,
+                }
+            }
+        }
+        if !self.plugins.is_empty() {
+            let plugins = toml::Table::from_iter([(
+                "plugins".to_owned(),
+                toml::Value::from(self.plugins.clone()),
+            )]);
+            write!(f, "\n{plugins}")?;
+        }
+        for line in &self.unusable {
+            writeln!(f, "# not loaded: {line}")?;
+        }
+        Ok(())
+    }
+}
+
+fn as_toml(written: &Written, kind: Kind) -> toml::Value {
+    let text = written.text();
+    match kind {
+        Kind::Number => text.parse().map(toml::Value::Integer).ok(),
+        Kind::Switch => text.parse().map(toml::Value::Boolean).ok(),
+        Kind::Text => None,
+    }
+    .unwrap_or(toml::Value::String(text))
+}
+
+fn hide_settings(plugin: &toml::Value) -> toml::Value {
+    let mut plugin = plugin.clone();
+    if let Some(settings) = plugin.get_mut("settings") {
+        hide_texts(settings);
+    }
+    plugin
+}
+
+fn hide_texts(value: &mut toml::Value) {
+    match value {
+        toml::Value::String(text) => *text = references::only_references(text, HIDDEN),
+        toml::Value::Array(items) => items.iter_mut().for_each(hide_texts),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| hide_texts(value)),
+        _ => {}
+    }
+}

@@ -1,0 +1,370 @@
+//! The table of what `plugin-host run` can be told: one entry per setting, with its name in the
+//! configuration file, its flag, its default and its help.
+//!
+//! Flags, environment variables, file keys, `--help` and the effective configuration are all made
+//! from these entries, so that they cannot disagree. This module never reads a source and never
+//! judges a value.
+
+/// One thing that can be set, by flag, by environment variable or in the configuration file.
+#[derive(Debug)]
+pub struct Setting {
+    /// Key in the configuration file; a dot separates table and key.
+    pub key: &'static str,
+    /// Long flag without its dashes. The environment variable's name follows from it.
+    pub flag: &'static str,
+    /// How a value is written, which decides how it is shown.
+    pub kind: Kind,
+    /// Stands for the value in `--help`.
+    pub value_name: &'static str,
+    /// What holds where no source says anything.
+    pub default: Fallback,
+    /// One or two sentences for `--help`: what it does, and its unit.
+    pub help: &'static str,
+    /// The heading of `--help` that it stands under.
+    pub group: &'static str,
+}
+
+/// How a setting's value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A string in the file.
+    Text,
+    /// A whole number.
+    Number,
+    /// `true` or `false`; its flag alone means `true`.
+    Switch,
+}
+
+/// What a setting is where no source gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// This text, read like any other value.
+    Text(&'static str),
+    /// Worked out at start, in the way that this text describes.
+    Described(&'static str),
+}
+
+impl Setting {
+    /// Name of the environment variable: `PLUGIN_HOST_` and the flag in capitals.
+    pub fn variable(&self) -> String {
+        format!(
+            "PLUGIN_HOST_{}",
+            self.flag.to_ascii_uppercase().replace('-', "_")
+        )
+    }
+
+    /// The default as `--help` shows it.
+    pub fn default_text(&self) -> &'static str {
+        match self.default {
+            Fallback::Text(text) | Fallback::Described(text) => text,
+        }
+    }
+}
+
+/// Environment variable that names the configuration file, where `--config` does not.
+pub const CONFIG_FILE_VARIABLE: &str = "PLUGIN_HOST_CONFIG";
+
+/// Environment variable in which the gateway gives the address to listen on.
+pub const GATEWAY_LISTEN_VARIABLE: &str = "APISIX_LISTEN_ADDRESS";
+
+/// Environment variable in which the gateway gives the lifetime of its configurations.
+pub const GATEWAY_EXPIRY_VARIABLE: &str = "APISIX_CONF_EXPIRE_TIME";
+
+const SERVING: &str = "Serving";
+const PLUGINS: &str = "Plugins";
+const LIMITS: &str = "Limits";
+const LOG: &str = "Log";
+
+/// Where to listen.
+pub const LISTEN: Setting = Setting {
+    key: "listen",
+    flag: "listen",
+    kind: Kind::Text,
+    value_name: "PATH",
+    default: Fallback::Described("APISIX_LISTEN_ADDRESS, which the gateway sets"),
+    help: "Unix socket to listen on: an absolute path of at most 107 bytes, with or without `unix:` before it",
+    group: SERVING,
+};
+
+/// How long the gateway may use a configuration.
+pub const CONF_EXPIRE_TIME: Setting = Setting {
+    key: "conf_expire_time",
+    flag: "conf-expire-time",
+    kind: Kind::Number,
+    value_name: "SECONDS",
+    default: Fallback::Described("APISIX_CONF_EXPIRE_TIME, or else 3600"),
+    help: "How long the gateway uses a configuration that it has prepared; tokens live 1.2 times as long after their last use",
+    group: SERVING,
+};
+
+/// Permissions of the socket file.
+pub const SOCKET_MODE: Setting = Setting {
+    key: "socket_mode",
+    flag: "socket-mode",
+    kind: Kind::Text,
+    value_name: "OCTAL",
+    default: Fallback::Text("0666"),
+    help: "Permissions of the socket file. The gateway's workers run as another user and must be able to write to it",
+    group: SERVING,
+};
+
+/// Length of the listen queue.
+pub const BACKLOG: Setting = Setting {
+    key: "backlog",
+    flag: "backlog",
+    kind: Kind::Number,
+    value_name: "CONNECTIONS",
+    default: Fallback::Text("4096"),
+    help: "How many connections may wait to be accepted; the kernel bounds it by net.core.somaxconn. Above it the gateway answers 503",
+    group: SERVING,
+};
+
+/// Number of event loops.
+pub const EVENT_LOOPS: Setting = Setting {
+    key: "event_loops",
+    flag: "event-loops",
+    kind: Kind::Number,
+    value_name: "THREADS",
+    default: Fallback::Described("1 up to 4 cores, else half of the cores, at most 8"),
+    help: "Threads that serve connections",
+    group: SERVING,
+};
+
+/// Size of the pool for plugins that block.
+pub const BLOCKING_THREADS: Setting = Setting {
+    key: "blocking_threads",
+    flag: "blocking-threads",
+    kind: Kind::Number,
+    value_name: "THREADS",
+    default: Fallback::Text("32"),
+    help: "Most threads for plugins that declare that they block",
+    group: SERVING,
+};
+
+/// Whether the end of standard input ends the host.
+pub const IGNORE_STDIN: Setting = Setting {
+    key: "ignore_stdin",
+    flag: "ignore-stdin",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Go on when standard input ends. Otherwise its end, where it is a pipe, means that the gateway is gone, and the host stops",
+    group: SERVING,
+};
+
+/// What an unanswerable response call gets.
+pub const RESPONSE_FAILURE: Setting = Setting {
+    key: "response_failure",
+    flag: "response-failure",
+    kind: Kind::Text,
+    value_name: "status_503|error_frame",
+    default: Fallback::Text("status_503"),
+    help: "What a response call gets whose plugins failed closed: a 503 with a body of the host's own, or an error frame, with which the gateway lets the upstream's body through",
+    group: SERVING,
+};
+
+/// Whether response calls ask for the request's method.
+pub const ASK_METHOD_FOR_HEAD: Setting = Setting {
+    key: "ask_method_for_head",
+    flag: "ask-method-for-head",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Ask the gateway for the request's method in every response call, one more question each, so that an answer to HEAD does not make the gateway call the upstream twice",
+    group: SERVING,
+};
+
+/// Where plugins are looked for.
+pub const PLUGIN_DIR: Setting = Setting {
+    key: "plugin_dir",
+    flag: "plugin-dir",
+    kind: Kind::Text,
+    value_name: "DIR",
+    default: Fallback::Text("/usr/local/lib/plugin-host/plugins"),
+    help: "Directory with one directory per plugin",
+    group: PLUGINS,
+};
+
+/// Where private files of a running host live.
+pub const RUNTIME_DIR: Setting = Setting {
+    key: "runtime_dir",
+    flag: "runtime-dir",
+    kind: Kind::Text,
+    value_name: "DIR",
+    default: Fallback::Described(
+        "/run as root, else $XDG_RUNTIME_DIR, else the system's temporary directory",
+    ),
+    help: "Existing directory in which the host makes its own directory `plugin-host` (mode 0700) for locks and private copies of plugins",
+    group: PLUGINS,
+};
+
+/// Bound on connections.
+pub const MAX_CONNECTIONS: Setting = Setting {
+    key: "limits.max_connections",
+    flag: "max-connections",
+    kind: Kind::Number,
+    value_name: "CONNECTIONS",
+    default: Fallback::Text("10000"),
+    help: "Most connections at a time; the limit on open files, which is raised as far as allowed, may lower it",
+    group: LIMITS,
+};
+
+/// Bound on one frame.
+pub const MAX_FRAME_BYTES: Setting = Setting {
+    key: "limits.max_frame_bytes",
+    flag: "max-frame-bytes",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("16777215"),
+    help: "Most bytes of data in a frame from the gateway; the protocol allows no more than the default. KiB and MiB are understood",
+    group: LIMITS,
+};
+
+/// Bound on questions to the gateway.
+pub const MAX_EXTRA_INFO_ROUNDS: Setting = Setting {
+    key: "limits.max_extra_info_rounds",
+    flag: "max-extra-info-rounds",
+    kind: Kind::Number,
+    value_name: "ROUNDS",
+    default: Fallback::Text("64"),
+    help: "Most questions to the gateway in one call",
+    group: LIMITS,
+};
+
+/// Bound on tokens.
+pub const MAX_TOKENS: Setting = Setting {
+    key: "limits.max_tokens",
+    flag: "max-tokens",
+    kind: Kind::Number,
+    value_name: "TOKENS",
+    default: Fallback::Text("131072"),
+    help: "Most prepared configurations that are kept",
+    group: LIMITS,
+};
+
+/// Bound on the memory of large frames.
+pub const MAX_BODY_MEMORY: Setting = Setting {
+    key: "limits.max_body_memory",
+    flag: "max-body-memory",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("512MiB"),
+    help: "Most memory for frames above 64 KiB, of all connections together. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
+/// Bound on the time that a begun frame may take.
+pub const FRAME_READ_TIMEOUT: Setting = Setting {
+    key: "limits.frame_read_timeout",
+    flag: "frame-read-timeout",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("10s"),
+    help: "How long a frame may take from its first byte to its last",
+    group: LIMITS,
+};
+
+/// Bound on one call.
+pub const CALL_BUDGET: Setting = Setting {
+    key: "limits.call_budget",
+    flag: "call-budget",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("10s"),
+    help: "How long one call may take, questions to the gateway included; the gateway itself gives up after 60s",
+    group: LIMITS,
+};
+
+/// Bound on the time to leave.
+pub const DRAIN_TIME: Setting = Setting {
+    key: "limits.drain_time",
+    flag: "drain-time",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("700ms"),
+    help: "How long calls may go on after the host was told to stop; the gateway kills it after 1s",
+    group: LIMITS,
+};
+
+/// What is logged.
+pub const LOG_FILTER: Setting = Setting {
+    key: "log.filter",
+    flag: "log",
+    kind: Kind::Text,
+    value_name: "FILTER",
+    default: Fallback::Text("info"),
+    help: "What is logged: error, warn, info, debug, trace or off, also per target, as in `info,plugin_host::server=debug`",
+    group: LOG,
+};
+
+/// Shape of log lines.
+pub const LOG_FORMAT: Setting = Setting {
+    key: "log.format",
+    flag: "log-format",
+    kind: Kind::Text,
+    value_name: "text|json",
+    default: Fallback::Text("text"),
+    help: "Readable text, or one JSON object per line",
+    group: LOG,
+};
+
+/// Where the log goes.
+pub const LOG_FILE: Setting = Setting {
+    key: "log.file",
+    flag: "log-file",
+    kind: Kind::Text,
+    value_name: "FILE",
+    default: Fallback::Described("standard error, which the gateway copies into its error log"),
+    help: "File to log to",
+    group: LOG,
+};
+
+/// When a new log file begins.
+pub const LOG_ROTATION: Setting = Setting {
+    key: "log.rotation",
+    flag: "log-rotation",
+    kind: Kind::Text,
+    value_name: "never|hourly|daily",
+    default: Fallback::Text("never"),
+    help: "When a new log file begins; its hour or day (UTC) is put behind the name of --log-file",
+    group: LOG,
+};
+
+/// How many log files stay.
+pub const LOG_KEEP_FILES: Setting = Setting {
+    key: "log.keep_files",
+    flag: "log-keep-files",
+    kind: Kind::Number,
+    value_name: "FILES",
+    default: Fallback::Text("7"),
+    help: "How many rotated files stay, the current one included; older files whose names begin with that of --log-file are deleted",
+    group: LOG,
+};
+
+/// Every setting, in the order of `--help`.
+pub const ALL: [&Setting; 24] = [
+    &LISTEN,
+    &CONF_EXPIRE_TIME,
+    &SOCKET_MODE,
+    &BACKLOG,
+    &EVENT_LOOPS,
+    &BLOCKING_THREADS,
+    &IGNORE_STDIN,
+    &RESPONSE_FAILURE,
+    &ASK_METHOD_FOR_HEAD,
+    &PLUGIN_DIR,
+    &RUNTIME_DIR,
+    &MAX_CONNECTIONS,
+    &MAX_FRAME_BYTES,
+    &MAX_EXTRA_INFO_ROUNDS,
+    &MAX_TOKENS,
+    &MAX_BODY_MEMORY,
+    &FRAME_READ_TIMEOUT,
+    &CALL_BUDGET,
+    &DRAIN_TIME,
+    &LOG_FILTER,
+    &LOG_FORMAT,
+    &LOG_FILE,
+    &LOG_ROTATION,
+    &LOG_KEEP_FILES,
+];

@@ -1,0 +1,179 @@
+//! The log of the host: where lines go, how they look, and that writing one never waits.
+//!
+//! Lines are put into a bounded queue that a thread of its own empties. Where that thread cannot
+//! keep up, or standard error is gone with the gateway, lines are lost and counted; the host goes
+//! on. This module never decides what is worth a line.
+
+mod sink;
+mod throttle;
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::config::{LogConfig, LogFormat, LogRotation};
+use sink::{Losses, Sink};
+
+pub use throttle::{MAX_KEYS, Throttle};
+
+/// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
+const QUEUE_LINES: usize = 8_192;
+
+/// Longest time that the end of the host waits for the last lines: standard error may be a pipe
+/// that nobody reads, and the gateway kills a host that takes its time.
+const FLUSH_TIME: Duration = Duration::from_millis(50);
+
+/// Keeps the log alive. Dropping it writes the last lines, for at most 50 ms.
+#[derive(Debug)]
+pub struct Logging {
+    guard: Option<WorkerGuard>,
+    losses: Losses,
+}
+
+/// Why there is no log; the operator's to put right.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter is not one.
+    #[error("the log filter `{filter}` cannot be read: {source}")]
+    Filter {
+        /// As it was given.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The file cannot be written.
+    #[error("cannot log to {}: {reason}", path.display())]
+    File {
+        /// The file that was named.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Another log is already set up in this process.
+    #[error("this process has a log already")]
+    AlreadySet,
+}
+
+/// Sets the log of this process up; lines from anywhere in it go there from now on.
+///
+/// # Errors
+/// The log's file cannot be written, or the process has a log already.
+pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
+    let losses = Losses::default();
+    let (queue, guard) = open(config, &losses)?;
+    let filter = EnvFilter::builder()
+        .parse(&config.filter)
+        .map_err(|source| LoggingError::Filter {
+            filter: config.filter.clone(),
+            source,
+        })?;
+    // Colours only where somebody looks: the gateway copies standard error into its own log.
+    let ansi = config.file.is_none() && io::stderr().is_terminal();
+    tracing_subscriber::registry()
+        .with(lines(config.format, queue, ansi))
+        .with(filter)
+        .try_init()
+        .map_err(|_| LoggingError::AlreadySet)?;
+    Ok(Logging {
+        guard: Some(guard),
+        losses,
+    })
+}
+
+impl Logging {
+    /// How many lines were lost so far, to a full queue or a failing write.
+    pub fn lost_lines(&self) -> u64 {
+        self.losses.total()
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let Some(guard) = self.guard.take() else {
+            return;
+        };
+        // The guard's own patience, over a second, is more than a host has at its end.
+        let (done, finished) = mpsc::channel();
+        let flush = std::thread::Builder::new()
+            .name("log-flush".to_owned())
+            .spawn(move || {
+                drop(guard);
+                let _ = done.send(());
+            });
+        if flush.is_ok() {
+            let _ = finished.recv_timeout(FLUSH_TIME);
+        }
+    }
+}
+
+fn lines(
+    format: LogFormat,
+    queue: NonBlocking,
+    ansi: bool,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(queue)
+        .with_ansi(ansi)
+        // It would report with a macro that panics where standard error is gone.
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    }
+}
+
+/// Starts the thread that writes to the place that the configuration names.
+fn open(config: &LogConfig, losses: &Losses) -> Result<(NonBlocking, WorkerGuard), LoggingError> {
+    let builder = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE_LINES)
+        .lossy(true)
+        .thread_name("log");
+    let (queue, guard) = match &config.file {
+        None => builder.finish(Sink::new(io::stderr(), config.format, losses.clone())),
+        Some(path) => {
+            let file = open_file(path.clone(), config)?;
+            builder.finish(Sink::new(file, config.format, losses.clone()))
+        }
+    };
+    losses.count_queue(queue.error_counter());
+    Ok((queue, guard))
+}
+
+fn open_file(path: PathBuf, config: &LogConfig) -> Result<RollingFileAppender, LoggingError> {
+    let failed = |reason: String| LoggingError::File {
+        path: path.clone(),
+        reason,
+    };
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed("it does not name a file".to_owned()));
+    };
+    let name = name
+        .to_str()
+        .ok_or_else(|| failed("its name is not UTF-8".to_owned()))?;
+    // The whole name is the prefix: old files are found by it, and with `host` out of `host.log`
+    // another program's `hostname.log` would be taken for one of ours and deleted.
+    let builder = RollingFileAppender::builder().filename_prefix(name);
+    let builder = match config.rotation {
+        LogRotation::Never => builder.rotation(Rotation::NEVER),
+        LogRotation::Hourly => builder
+            .rotation(Rotation::HOURLY)
+            .max_log_files(config.keep_files),
+        LogRotation::Daily => builder
+            .rotation(Rotation::DAILY)
+            .max_log_files(config.keep_files),
+    };
+    builder.build(directory).map_err(|error| {
+        let source = std::error::Error::source(&error);
+        failed(source.map_or_else(|| error.to_string(), ToString::to_string))
+    })
+}
+
+#[cfg(test)]
+mod tests;
