@@ -1,0 +1,6 @@
+//! The whole crate against recorded frames, against another implementation, and against bad bytes.
+
+mod capture;
+mod message;
+
+mod captures;
