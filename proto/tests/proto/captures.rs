@@ -16,7 +16,11 @@ fn check(name: &str, expected: &str) {
             Side::Runner => "runner",
         };
         let read = |bytes: plugin_proto::Frame<'_>| {
-            assert_eq!(bytes.data().as_ptr().addr() % 4, 0, "{name}: the data is aligned");
+            assert_eq!(
+                bytes.data().as_ptr().addr() % 4,
+                0,
+                "{name}: the data is aligned"
+            );
             Message::read(frame.from, bytes.frame_type().unwrap(), bytes.data()).unwrap()
         };
         let message = first_frame(&frame.bytes(), read).unwrap();
@@ -377,19 +381,34 @@ fn every_recorded_frame_reads_as_what_was_sent() {
 
 #[test]
 fn no_recording_is_left_out() {
-    let expected: BTreeSet<String> = EXPECTED.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let recorded: BTreeSet<String> = Capture::all().into_iter().map(|capture| capture.name).collect();
+    let expected: BTreeSet<String> = EXPECTED
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    let recorded: BTreeSet<String> = Capture::all()
+        .into_iter()
+        .map(|capture| capture.name)
+        .collect();
     assert_eq!(recorded, expected);
 }
 
 #[test]
 fn a_recorded_body_of_300_000_bytes_arrives_byte_by_byte() {
     let recording = Capture::load("ask-large-body");
-    let answer = recording.frames.iter().find(|frame| frame.data.len() > 300_000).unwrap();
+    let answer = recording
+        .frames
+        .iter()
+        .find(|frame| frame.data.len() > 300_000)
+        .unwrap();
     let read = |frame: plugin_proto::Frame<'_>| {
         Message::read(Side::Gateway, frame.frame_type().unwrap(), frame.data()).unwrap()
     };
     // What the client sent: the numbers 0 to 250, again and again.
     let sent = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
-    assert_eq!(first_frame(&answer.bytes(), read), Some(Message::Info { result: Some(Bytes(sent)) }));
+    assert_eq!(
+        first_frame(&answer.bytes(), read),
+        Some(Message::Info {
+            result: Some(Bytes(sent))
+        })
+    );
 }

@@ -4,3 +4,5 @@ mod capture;
 mod message;
 
 mod captures;
+mod frames;
+mod round_trips;
