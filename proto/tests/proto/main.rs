@@ -5,4 +5,5 @@ mod message;
 
 mod captures;
 mod frames;
+mod mutations;
 mod round_trips;
