@@ -6,4 +6,5 @@ mod message;
 mod captures;
 mod frames;
 mod mutations;
+mod python;
 mod round_trips;

@@ -26,7 +26,7 @@ fn list() -> impl Strategy<Value = Vec<Pair>> {
 }
 
 /// Every message that a writer can write.
-fn messages() -> impl Strategy<Value = Message> {
+pub(crate) fn messages() -> impl Strategy<Value = Message> {
     let request = (
         any::<u32>(),
         maybe(),
