@@ -5,6 +5,7 @@ mod message;
 
 mod captures;
 mod frames;
+mod generated_code;
 mod mutations;
 mod python;
 mod round_trips;
