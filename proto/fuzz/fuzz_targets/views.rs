@@ -36,7 +36,7 @@ fuzz_target!(|frame: &[u8]| {
         let written = filled(written);
         let again = written.frame().expect("the writer writes whole frames");
         assert_eq!(
-            Message::read(read.side(), frame_type, again.data()).as_ref(),
+            Message::read(read.side(), read.frame_type(), again.data()).as_ref(),
             Ok(&read)
         );
     }
