@@ -16,13 +16,16 @@ fn main() -> Result<ExitCode> {
         Some("--check") => true,
         Some(other) => bail!("unknown argument {other}: only --check is known"),
     };
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("codegen lies inside proto")?;
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("codegen lies inside proto")?;
     let schema_path = proto.join("ext-plugin.fbs");
     let generated_path = proto.join("src/generated.rs");
 
     let schema = std::fs::read_to_string(&schema_path)
         .with_context(|| format!("cannot read {}", schema_path.display()))?;
-    let lock = std::fs::read_to_string(proto.join("codegen/Cargo.lock")).context("cannot read the lock file")?;
+    let lock = std::fs::read_to_string(proto.join("codegen/Cargo.lock"))
+        .context("cannot read the lock file")?;
     let code = compile(&strings_as_bytes(&schema))?;
     let current = with_header(&schema, compiler_version(&lock)?, &code);
 
@@ -33,7 +36,10 @@ fn main() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if std::fs::read_to_string(&generated_path).unwrap_or_default() != current {
-        eprintln!("{} is not what the schema gives: run scripts/generate-proto", generated_path.display());
+        eprintln!(
+            "{} is not what the schema gives: run scripts/generate-proto",
+            generated_path.display()
+        );
         return Ok(ExitCode::FAILURE);
     }
     println!("{} is current", generated_path.display());
@@ -61,7 +67,9 @@ fn compile(schema: &str) -> Result<String> {
     if !status.success() {
         bail!("the schema compiler refused the schema ({status})");
     }
-    Ok(std::fs::read_to_string(directory.path().join("schema_generated.rs"))?)
+    Ok(std::fs::read_to_string(
+        directory.path().join("schema_generated.rs"),
+    )?)
 }
 
 /// The version of the compiler's crate as this tool's lock file pins it.
@@ -86,8 +94,10 @@ fn with_header(schema: &str, compiler: &str, code: &str) -> String {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a string takes everything");
-        hex
-    })
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("a string takes everything");
+            hex
+        })
 }
