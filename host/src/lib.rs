@@ -3,11 +3,11 @@
 //! Modules in reading order; each uses only those that come after it. `docs/architecture.md` tells
 //! how a request flows through them, and what they never do.
 
-pub mod cli;
 pub mod config;
 pub mod listen;
 pub mod logging;
 pub mod runtime_dir;
+pub mod worker;
 pub mod server;
 pub mod throttle;
 pub mod tokens;

@@ -5,7 +5,6 @@
 //! on. This module never decides what is worth a line.
 
 mod sink;
-mod throttle;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
@@ -21,7 +20,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::config::{LogConfig, LogFormat, LogRotation};
 use sink::{Losses, Sink};
 
-pub use throttle::{MAX_KEYS, Throttle};
 
 /// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
 const QUEUE_LINES: usize = 8_192;

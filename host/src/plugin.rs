@@ -2,6 +2,7 @@
 //!
 //! Modules in reading order; each uses only those that come after it.
 
+pub mod manager;
 pub mod registry;
 
 #[allow(
@@ -10,6 +11,7 @@ pub mod registry;
 )]
 pub mod library;
 pub mod private_copy;
+pub mod settings;
 
 pub mod discovery;
 pub mod elf;

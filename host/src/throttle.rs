@@ -56,7 +56,7 @@ impl Throttle {
     /// that were left out since the last one, or `None` to leave this one out as well.
     ///
     /// ```
-    /// use plugin_host::logging::Throttle;
+    /// use plugin_host::throttle::Throttle;
     /// use std::time::{Duration, Instant};
     ///
     /// let throttle = Throttle::new(1, Duration::from_secs(10));
