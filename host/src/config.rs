@@ -26,9 +26,11 @@ use value::Written;
 
 pub use effective::Effective;
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
-pub use plugins::{Execution, FailurePolicy, PluginSettings, PluginTable, SettingsError};
+pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
+
+pub use crate::server::ResponseFailure;
 
 /// Most bytes of data that a frame can have: its length travels in three bytes.
 const MAX_FRAME_BYTES: u64 = (1 << 24) - 1;
@@ -88,15 +90,6 @@ pub struct Limits {
     pub call_budget: Duration,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
-}
-
-/// What a response call gets whose plugins failed closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResponseFailure {
-    /// Status 503 with a body of the host's own.
-    Status503,
-    /// An error frame, with which the gateway lets the upstream's body through.
-    ErrorFrame,
 }
 
 /// What is logged, how, and where to.

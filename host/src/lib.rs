@@ -3,7 +3,9 @@
 //! Modules in reading order; each uses only those that come after it. `docs/architecture.md` tells
 //! how a request flows through them, and what they never do.
 
+pub mod cli;
 pub mod config;
+pub mod lifecycle;
 pub mod listen;
 pub mod logging;
 pub mod runtime_dir;

@@ -1,3 +1,7 @@
 //! The `plugin-host` program: see the library of the same package.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    plugin_host::cli::main()
+}

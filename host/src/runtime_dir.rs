@@ -142,7 +142,7 @@ impl RuntimeDir {
         };
         entries
             .filter_map(Result::ok)
-            .filter(|entry| is_process_name(entry))
+            .filter(is_process_name)
             .map(|entry| entry.path())
             .filter(|path| *path != self.private && remove_if_dead(path))
             .count()

@@ -84,10 +84,10 @@ impl Throttle {
     /// Makes room, at most once per interval so that a flood of keys does not pay for it each
     /// time: keys whose interval is over lose nothing but their count of left-out lines.
     fn forget_finished(&self, state: &mut State, now: Instant) {
-        if let Some(overflow) = state.overflow {
-            if now.saturating_duration_since(overflow.start) < self.interval {
-                return;
-            }
+        if let Some(overflow) = state.overflow
+            && now.saturating_duration_since(overflow.start) < self.interval
+        {
+            return;
         }
         state
             .windows

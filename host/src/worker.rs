@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{self, Config},
+    config::Config,
     memory::MemoryBudget,
     pipeline::Pipeline,
     plugin::{
@@ -33,7 +33,7 @@ pub use crate::server::Shutdown;
 const FAILURE_LINES_PER_SECOND: u32 = 1;
 
 /// Time for all `on_unload` together when the process ends.
-const GOODBYE_TIME: Duration = Duration::from_millis(50);
+const GOODBYE_TIME: Duration = Duration::from_millis(30);
 
 /// The worker cannot work: the machine's fault.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +57,8 @@ pub enum WorkerError {
 /// It could not start, or an event loop failed.
 pub fn run(
     listener: UnixListener,
-    config: &Config,
-    runtime_dir: &RuntimeDir,
+    config: Arc<Config>,
+    runtime_dir: RuntimeDir,
     shutdown: watch::Receiver<Shutdown>,
 ) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
@@ -67,7 +67,7 @@ pub fn run(
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
-    let result = control.block_on(work(listener, config, runtime_dir, shutdown));
+    let result = control.block_on(work(listener, &config, &runtime_dir, shutdown));
     // Plugins may sit on the pool's threads; the process ends without waiting for them.
     control.shutdown_background();
     result
@@ -180,10 +180,7 @@ fn limits_of(config: &Config) -> Limits {
         max_extra_info_rounds: config.limits.max_extra_info_rounds,
         frame_timeout: config.limits.frame_read_timeout,
         ask_method_for_head: config.ask_method_for_head,
-        response_failure: match config.response_failure {
-            config::ResponseFailure::Status503 => server::ResponseFailure::Status503,
-            config::ResponseFailure::ErrorFrame => server::ResponseFailure::ErrorFrame,
-        },
+        response_failure: config.response_failure,
     }
 }
 

@@ -5,13 +5,14 @@
 //! they belong to, never for a log or a listing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::ConfigError;
+use crate::plugin::metadata::{Execution, FailurePolicy};
+use crate::plugin::settings::{Operator, PluginSettings};
 use super::references::{self, ReferenceError};
 use super::source::{Environment, Origin, suggest};
 
@@ -22,67 +23,6 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_TIMEOUT_MS: i64 = 60_000;
 
 const KEYS: [&str; 4] = ["failure_policy", "timeout_ms", "execution", "settings"];
-
-/// What happens to a request when a plugin fails on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailurePolicy {
-    /// The request fails.
-    Closed,
-    /// The plugin is skipped.
-    Open,
-}
-
-/// Where a plugin's calls run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Execution {
-    /// On the event loop of the connection.
-    Async,
-    /// On a pool of threads, because the plugin blocks.
-    Blocking,
-}
-
-/// The operator's word on one plugin; what is absent is left to the plugin's metadata.
-#[derive(Clone, Default)]
-pub struct PluginSettings {
-    /// Wins over the metadata's `failure_policy`.
-    pub failure_policy: Option<FailurePolicy>,
-    /// Wins over the metadata's `timeout_ms`.
-    pub timeout: Option<Duration>,
-    /// Wins over the metadata's `execution`.
-    pub execution: Option<Execution>,
-    /// Settings with every reference resolved.
-    settings: Map<String, Value>,
-}
-
-impl PluginSettings {
-    /// The settings that the plugin gets: the defaults of its metadata, overridden by the
-    /// operator's. Objects are merged at every depth; any other value replaces as a whole.
-    /// Defaults of `null` count as none.
-    ///
-    /// # Errors
-    /// The defaults are neither an object nor `null`: the plugin's metadata is at fault.
-    pub fn merged_with(&self, defaults: &Value) -> Result<Value, SettingsError> {
-        let mut merged = match defaults {
-            Value::Null => Map::new(),
-            Value::Object(defaults) => defaults.clone(),
-            _ => return Err(SettingsError::DefaultsAreNoObject),
-        };
-        merge(&mut merged, &self.settings);
-        Ok(Value::Object(merged))
-    }
-}
-
-impl fmt::Debug for PluginSettings {
-    /// Keys of the settings only: their values may be secrets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PluginSettings")
-            .field("failure_policy", &self.failure_policy)
-            .field("timeout", &self.timeout)
-            .field("execution", &self.execution)
-            .field("settings", &self.settings.keys().collect::<Vec<_>>())
-            .finish()
-    }
-}
 
 /// Why the settings of one plugin cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,9 +47,6 @@ pub enum SettingsError {
         /// The value.
         value: f64,
     },
-    /// The plugin's metadata has defaults that are not an object.
-    #[error("the default `settings` in the plugin's metadata are not an object")]
-    DefaultsAreNoObject,
 }
 
 /// The operator's word on every plugin that the configuration file names.
@@ -135,6 +72,15 @@ impl PluginTable {
         self.named
             .iter()
             .map(|(name, settings)| (name.as_str(), settings.as_ref()))
+    }
+
+    /// The same for the plugin manager, to which a reason is a text.
+    pub fn to_operator(&self) -> Operator {
+        let named = self.named.iter().map(|(name, settings)| {
+            let usable = settings.as_ref().cloned();
+            (name.clone(), usable.map_err(ToString::to_string))
+        });
+        Operator::new(named.collect())
     }
 
     /// Reads the file's `[plugins]`. What is written wrongly goes to `problems`; what cannot be
@@ -326,17 +272,6 @@ fn json(
     })
 }
 
-fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
-    for (key, value) in from {
-        match (into.get_mut(key), value) {
-            (Some(Value::Object(into)), Value::Object(from)) => merge(into, from),
-            _ => {
-                into.insert(key.clone(), value.clone());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     // A failed expectation is the test's result.
@@ -370,7 +305,10 @@ mod tests {
             "name": "kept",
         });
         assert_eq!(
-            table.get("say").unwrap().merged_with(&defaults).unwrap(),
+            table
+                .get("say")
+                .unwrap()
+                .merged_with(defaults.as_object().unwrap()),
             json!({
                 "backend": {"url": "http://other", "retries": 3, "token": "Bearer hunter2"},
                 "list": [1],
@@ -384,15 +322,11 @@ mod tests {
         let (table, _) = read("");
         let settings = table.get("say").unwrap();
         assert_eq!(settings.failure_policy, None);
+        let defaults = json!({"a": 1});
         assert_eq!(
-            settings.merged_with(&json!({"a": 1})).unwrap(),
-            json!({"a": 1})
+            settings.merged_with(defaults.as_object().unwrap()),
+            defaults
         );
-        assert_eq!(settings.merged_with(&Value::Null).unwrap(), json!({}));
-        assert!(matches!(
-            settings.merged_with(&json!([])),
-            Err(SettingsError::DefaultsAreNoObject)
-        ));
     }
 
     #[test]

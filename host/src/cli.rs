@@ -1,0 +1,65 @@
+//! The command line: one file per command, and nothing else of the program here.
+//!
+//! What was typed lives here only; commands turn it into values of the layers below. Exit codes
+//! are the same for all commands; every help text names them.
+
+mod output;
+mod run;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// It did not work; standard error or the log says why.
+const FAILURE: u8 = 1;
+
+/// What was asked for is wrong: a flag, a variable or the configuration file.
+const USAGE: u8 = 2;
+
+/// Ends the help of every command.
+const HELP: &str = "Exit codes: 0 it worked, 1 it did not, 2 a flag or the configuration is wrong.";
+
+/// Runs shared-library plugins for an Apache APISIX gateway and upgrades them in place.
+#[derive(Debug, Parser)]
+#[command(name = "plugin-host", version, after_help = HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArgs),
+    Version(version::VersionArgs),
+}
+
+/// The whole program: reads the command line, does what it says, gives the exit code.
+pub fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Version(args) => version::version(&args),
+    };
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_help_that_names_the_exit_codes() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands_mut().filter(|c| c.get_name() != "help") {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains(HELP), "{help}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! When to stop: signals, and the end of standard input.
+//!
+//! SIGTERM and SIGINT mean it; so does the end of standard input where that is a pipe, since the
+//! gateway holds its other end and nobody kills an orphan. SIGHUP is kept for later and changes
+//! nothing. This module says that the host stops and how long it may take; what stopping means is
+//! the worker's affair.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::FileType;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::listen::Binding;
+use crate::worker::Shutdown;
+
+/// How much longer than the drain time the host may live once it was told to stop.
+const GRACE: Duration = Duration::from_millis(60);
+
+/// Signal handlers, in place before the host can be reached, so that no signal is lost.
+#[derive(Debug)]
+pub struct Lifecycle {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Lifecycle {
+    /// Takes the signals over. Those that arrive before [`Lifecycle::watch`] are kept for it.
+    ///
+    /// # Errors
+    /// The operating system has no descriptors or threads left.
+    pub fn install() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self {
+            runtime,
+            terminate,
+            interrupt,
+            hangup,
+        })
+    }
+
+    /// Watches from a thread of its own, and says when and how to stop.
+    ///
+    /// Where the process still lives 60 ms after `drain_time` from then, `overdue` is called once:
+    /// a plugin that does not return must not keep the host past the gateway's patience.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn watch(
+        self,
+        binding: Arc<Binding>,
+        ignore_stdin: bool,
+        drain_time: Duration,
+        overdue: impl FnOnce() + Send + 'static,
+    ) -> io::Result<watch::Receiver<Shutdown>> {
+        let input_ended = match ignore_stdin {
+            true => None,
+            false => watch_for_end(io::stdin())?,
+        };
+        let (say, shutdown) = watch::channel(Shutdown::Running);
+        std::thread::Builder::new()
+            .name("lifecycle".to_owned())
+            .spawn(move || {
+                let Self {
+                    runtime,
+                    terminate,
+                    interrupt,
+                    hangup,
+                } = self;
+                runtime.block_on(async {
+                    let reason = wait_for_reason(terminate, interrupt, hangup, input_ended).await;
+                    let how = if binding.has_successor() {
+                        Shutdown::HandedOver
+                    } else {
+                        Shutdown::Drain
+                    };
+                    tracing::info!(reason, how = ?how, "stopping");
+                    // Nobody listens any more only where the worker has ended by itself.
+                    let _ = say.send(how);
+                    tokio::time::sleep(drain_time + GRACE).await;
+                    overdue();
+                });
+            })?;
+        Ok(shutdown)
+    }
+}
+
+async fn wait_for_reason(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    mut hangup: Signal,
+    input_ended: Option<oneshot::Receiver<()>>,
+) -> &'static str {
+    let input_ended = async {
+        // An error means that the thread gave up without having seen an end.
+        if let Some(ended) = input_ended
+            && ended.await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    };
+    tokio::pin!(input_ended);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return "SIGTERM",
+            _ = interrupt.recv() => return "SIGINT",
+            () = &mut input_ended => return "standard input ended",
+            _ = hangup.recv() => tracing::info!("SIGHUP does nothing in this version"),
+        }
+    }
+}
+
+/// Tells when the last writer of a pipe is gone; `None` where `input` is not a pipe. Nothing is
+/// read: whoever writes to it is not meant for us.
+fn watch_for_end(input: impl AsFd + Send + 'static) -> io::Result<Option<oneshot::Receiver<()>>> {
+    let is_pipe = rustix::fs::fstat(&input)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+    if !is_pipe {
+        return Ok(None);
+    }
+    let (say, ended) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            // Without any event asked for, only a hang-up or an error ends the wait.
+            let mut watched = [PollFd::new(&input, PollFlags::empty())];
+            loop {
+                match rustix::event::poll(&mut watched, None) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return,
+                    Ok(_) => break,
+                }
+            }
+            let _ = say.send(());
+        })?;
+    Ok(Some(ended))
+}
+
+#[cfg(test)]
+mod tests {
+    // A failed expectation is the test's result.
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_pipe_is_noticed_although_nobody_reads_it() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let mut ended = watch_for_end(reader).unwrap().unwrap();
+        rustix::io::write(&writer, b"unread").unwrap();
+        assert!(ended.try_recv().is_err());
+        drop(writer);
+        assert_eq!(ended.blocking_recv(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_not_a_pipe_is_not_watched() {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(watch_for_end(null).unwrap().is_none());
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(watch_for_end(socket).unwrap().is_none());
+    }
+}
