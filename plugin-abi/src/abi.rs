@@ -15,6 +15,8 @@
 //! It never performs I/O and never opens a library: the host does, and hands the symbol to
 //! [`module_of`].
 
+mod layout;
+
 use std::fmt;
 
 use abi_stable::{
@@ -345,6 +347,12 @@ pub trait HostServices: Send + Sync + 'static {
 
 /// Owned handle of the host's services.
 pub type Host = HostServices_TO<RBox<()>>;
+
+/// The layout of every type above as text, for the snapshot that makes changes of the ABI visible.
+#[doc(hidden)]
+pub fn layout_text() -> String {
+    layout::render()
+}
 
 /// Why a library's root module is refused, although it exports one.
 #[derive(Debug, Clone, PartialEq, Eq)]

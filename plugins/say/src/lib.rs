@@ -1,5 +1,7 @@
 //! Answers every request with a text from the route's configuration.
 
+#![forbid(unsafe_code)]
+
 use plugin_abi::prelude::*;
 
 /// What a route says about it.
@@ -25,3 +27,6 @@ impl Plugin for Say {
 }
 
 export_plugin!(Say);
+
+#[cfg(test)]
+mod tests;
