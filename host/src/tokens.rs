@@ -252,6 +252,12 @@ impl Tokens {
         self.table.read().live.values().cloned().collect()
     }
 
+    /// Whether no newer configuration of its route has been prepared.
+    pub fn is_newest(&self, token: &Token) -> bool {
+        let table = self.table.read();
+        table.newest.get(token.prepared.route()) == Some(&token.number)
+    }
+
     /// Drops the tokens that nobody has used for their time to live; returns how many.
     pub fn drop_expired(&self, now: Instant) -> usize {
         let now = self.millis(now);

@@ -98,9 +98,9 @@ async fn work(
     // Serving comes first: what calls before the plugins are there waits for them.
     let mut drained = start_loops(listener, config.event_loops, &shared, &shutdown)?;
 
+    let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
-        Arc::clone(&tokens),
-        Arc::new(Compiler::new(Arc::clone(&registry))),
+        Arc::clone(&compiler),
         new_tokens,
         registry.subscribe(),
     ));

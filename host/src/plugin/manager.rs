@@ -1,42 +1,55 @@
-//! Discovers, loads, finds, calls and unloads plugins, by name or all of them: the control plane's
-//! hands, and a type that other programs could embed.
+//! Discovers, loads, upgrades, finds, calls, rolls back and unloads plugins, by name or all of them:
+//! the control plane's hands, and a type that other programs could embed.
 //!
-//! What serves changes by swapping the [`Registry`]'s snapshot; nothing else of the data plane is
-//! touched. The manager never watches files and never decides when to act.
+//! Every change is a transaction (`docs/upgrades.md`): whatever fails before the swap leaves
+//! traffic as it is. What serves changes by swapping the [`Registry`]'s snapshot; nothing else of
+//! the data plane is touched. The manager never watches files and never decides when to act.
+
+mod construct;
+mod retired;
+mod status;
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::SystemTime,
 };
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
     discovery::{Candidate, Discovery, Problem, discover},
-    library::{Library, LibraryError, Services},
-    metadata::PluginName,
+    library::LibraryError,
+    metadata::{Metadata, PluginName},
     private_copy::{CopyError, PrivateCopy},
-    registry::{Generation, Missing, RefusedConfiguration, Registry, Requested, Rules, Snapshot},
+    registry::{
+        Generation, Missing, Origin, RefusedConfiguration, Registry, Requested, Snapshot,
+    },
+    rehearsal::{self, RehearsalError},
     schema::Violations,
-    settings::Operator,
+    settings::{Operator, PluginSettings},
 };
-use crate::pipeline::{
-    self, End, Pipeline,
-    call::CallBox,
-    chain::{Chain, Link},
-    gateway::Gateway,
+use crate::{
+    pipeline::{
+        self, End, Pipeline,
+        call::CallBox,
+        chain::{Chain, Link},
+        gateway::Gateway,
+    },
+    tokens::compile::{Compiler, RefusedRoute, TriedOut},
 };
 
-/// Time that a plugin may take to open, construct and run its `on_load`.
-pub const LOAD_TIME: Duration = Duration::from_secs(10);
+pub use construct::LOAD_TIME;
+pub use retired::{RETIRE_TIME, UNLOAD_TIME};
+pub use status::{Attempt, PluginStatus, Status};
 
-/// Time that an unloaded generation's calls may take to end; after it, `on_unload` is not run.
-pub const RETIRE_TIME: Duration = Duration::from_secs(70);
+use retired::Retired;
 
-/// Time that `on_unload` may take.
-pub const UNLOAD_TIME: Duration = Duration::from_secs(5);
+/// Live configurations named in the error of an upgrade that they prevent, at most.
+const MAX_VETOES_SHOWN: usize = 5;
 
 /// Where plugins come from and what the operator says about them.
 #[derive(Debug)]
@@ -47,22 +60,31 @@ pub struct Options {
     pub private_dir: PathBuf,
     /// The operator's word on single plugins.
     pub operator: Operator,
+    /// Whether a version is tried out in a throw-away process before this one loads it.
+    pub rehearse: bool,
 }
 
 /// Manages the plugins of one registry.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// use std::sync::Arc;
-/// use plugin_host::plugin::{manager::{Manager, Options}, registry::Registry, settings::Operator};
+/// use std::{sync::Arc, time::Duration};
+/// use plugin_host::{
+///     plugin::{manager::{Manager, Options}, registry::Registry, settings::Operator},
+///     tokens::{Bounds, Tokens, compile::Compiler},
+/// };
 ///
+/// let registry = Arc::new(Registry::new());
+/// let (to_compile, _new_tokens) = tokio::sync::mpsc::unbounded_channel();
+/// let tokens = Tokens::new(Bounds::new(1_000, Duration::from_secs(3600)), to_compile);
 /// let manager = Manager::new(
 ///     Options {
 ///         plugin_dir: "/etc/plugin-host/plugins".into(),
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
+///         rehearse: false,
 ///     },
-///     Arc::new(Registry::new()),
+///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
 /// let loaded = manager.load_all().await;
 /// for problem in &loaded.problems {
@@ -77,8 +99,37 @@ pub struct Options {
 pub struct Manager {
     options: Arc<Options>,
     registry: Arc<Registry>,
+    compiler: Arc<Compiler>,
+    /// By place: the plugin's directory, or its library where that lies bare.
+    slots: Mutex<BTreeMap<PathBuf, Arc<Mutex<Slot>>>>,
     /// Held while a snapshot is made from the last one, so that none is lost.
     swapping: Mutex<()>,
+    retired: Arc<Retired>,
+}
+
+/// What one place of the plugin directory has given.
+#[derive(Debug, Default)]
+struct Slot {
+    serving: Option<Arc<Generation>>,
+    /// What served before: its library's bytes are kept for a roll-back.
+    previous: Option<Stored>,
+    last: Option<Attempt>,
+}
+
+/// A generation that can be loaded again without the operator's file.
+#[derive(Debug, Clone)]
+struct Stored {
+    origin: Arc<Origin>,
+    copy: Arc<PrivateCopy>,
+}
+
+/// Whether live configurations that a version refuses keep it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vetoes {
+    /// They do.
+    Count,
+    /// The operator knows and wants it all the same.
+    Overruled,
 }
 
 /// What came of loading everything.
@@ -92,7 +143,7 @@ pub struct Loaded {
     pub failures: Vec<LoadError>,
 }
 
-/// A plugin could not be loaded.
+/// A plugin could not be loaded. Traffic is as it was.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin {plugin} {version} ({}) was not loaded: {cause}", library.display())]
 pub struct LoadError {
@@ -116,6 +167,9 @@ pub enum LoadErrorCause {
     /// The operator's settings do not fit its schema: the operator's fault.
     #[error("its settings do not fit its `settings_schema`: {0}")]
     SettingsSchema(Violations),
+    /// It failed where that costs nothing: the plugin's fault.
+    #[error("the rehearsal in a throw-away process failed: {0}")]
+    Rehearsal(#[from] RehearsalError),
     /// There is no place for a copy: the machine's fault.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -125,6 +179,28 @@ pub enum LoadErrorCause {
     /// The library or the plugin in it refuses: the plugin's fault.
     #[error(transparent)]
     Library(#[from] LibraryError),
+    /// It took too long to parse the live configurations: the plugin's fault.
+    #[error("it had not parsed the live configurations after {0} s")]
+    SlowConfiguration(u64),
+    /// Configurations that work now would not with it: the operator decides.
+    #[error("{}", vetoed(.0))]
+    Vetoed(Vec<RefusedRoute>),
+}
+
+fn vetoed(routes: &[RefusedRoute]) -> String {
+    let mut shown: Vec<String> = routes
+        .iter()
+        .take(MAX_VETOES_SHOWN)
+        .map(ToString::to_string)
+        .collect();
+    if routes.len() > MAX_VETOES_SHOWN {
+        shown.push(format!("and {} more", routes.len() - MAX_VETOES_SHOWN));
+    }
+    format!(
+        "it refuses configurations that work now; mend the routes, or force it with \
+         `plugin-host reload --force`: {}",
+        shown.join("; ")
+    )
 }
 
 /// A plugin could not be called.
@@ -138,13 +214,61 @@ pub enum CallError {
     Configuration(#[from] RefusedConfiguration),
 }
 
+/// A plugin could not be rolled back. Traffic is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RollbackError {
+    /// No plugin has that name: the operator's fault.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// Nothing served before: there is nothing to go back to.
+    #[error("plugin `{0}` has no earlier version that this host has served")]
+    NothingBefore(String),
+    /// Several versions stand side by side.
+    #[error("plugin `{name}` has several versions ({versions}): say which, like `{name}@=VERSION`")]
+    Several {
+        /// The plugin.
+        name: String,
+        /// Its versions.
+        versions: String,
+    },
+    /// The copy is gone or damaged: the machine's fault.
+    #[error("the copy of the earlier version cannot be read: {0}")]
+    Copy(String),
+    /// It does not load any more.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+impl Options {
+    /// What the operator says about a plugin.
+    fn said(&self, metadata: &Metadata) -> Result<&PluginSettings, LoadErrorCause> {
+        self.operator
+            .of(metadata.name.as_str())
+            .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))
+    }
+
+    /// The settings that a plugin is given.
+    fn settings_for(&self, metadata: &Metadata) -> Result<Value, LoadErrorCause> {
+        let settings = self.said(metadata)?.merged_with(&metadata.settings);
+        if let Some(schema) = &metadata.settings_schema {
+            schema
+                .check(&settings)
+                .map_err(LoadErrorCause::SettingsSchema)?;
+        }
+        Ok(settings)
+    }
+}
+
 impl Manager {
-    /// A manager of a registry's plugins; nothing is loaded yet.
-    pub fn new(options: Options, registry: Arc<Registry>) -> Self {
+    /// A manager of the registry that this compiler reads; nothing is loaded yet.
+    pub fn new(options: Options, compiler: Arc<Compiler>) -> Self {
         Self {
             options: Arc::new(options),
-            registry,
+            registry: Arc::clone(compiler.registry()),
+            compiler,
+            slots: Mutex::default(),
             swapping: Mutex::default(),
+            retired: Arc::default(),
         }
     }
 
@@ -162,40 +286,15 @@ impl Manager {
             .expect("discovery does not panic, and its runtime lives as long as its caller")
     }
 
-    /// Loads everything that the plugin directory holds. Each plugin serves as soon as all its
-    /// versions are there; one that takes its time holds up its own routes and no others.
+    /// Loads everything that the plugin directory holds.
     pub async fn load_all(&self) -> Loaded {
         let discovery = self.discover().await;
-        self.swap(|snapshot| {
-            let found = discovery.found.iter();
-            found.fold(snapshot.clone(), |next, candidate| {
-                next.with_loading(&candidate.metadata.name)
-            })
-        })
-        .await;
-        let mut loading: FuturesUnordered<_> = discovery
-            .found
-            .into_iter()
-            .map(|candidate| async move {
-                let name = candidate.metadata.name.clone();
-                (name, self.construct(candidate).await)
-            })
-            .collect();
         let mut loaded = Loaded {
             problems: discovery.problems,
             ..Loaded::default()
         };
-        while let Some((name, constructed)) = loading.next().await {
-            let generation = constructed.map(Arc::new);
-            self.swap(|snapshot| {
-                let next = snapshot.without_loading(&name);
-                match &generation {
-                    Ok(generation) => next.with(Arc::clone(generation)),
-                    Err(_) => next,
-                }
-            })
-            .await;
-            match generation {
+        for result in self.load_found(discovery.found).await {
+            match result {
                 Ok(generation) => loaded.serving.push(generation),
                 Err(error) => loaded.failures.push(error),
             }
@@ -203,15 +302,147 @@ impl Manager {
         loaded
     }
 
-    /// Loads one plugin and publishes it, in place of its version if that is loaded.
+    /// Loads what was found, all at the same time. Routes of a plugin that no version serves yet
+    /// wait for it; one that takes its time holds up its own routes and no others.
+    pub async fn load_found(
+        &self,
+        found: Vec<Candidate>,
+    ) -> Vec<Result<Arc<Generation>, LoadError>> {
+        let names: Vec<PluginName> = found
+            .iter()
+            .map(|candidate| candidate.metadata.name.clone())
+            .collect();
+        self.announce(&names).await;
+        let mut loading: FuturesUnordered<_> = found
+            .into_iter()
+            .zip(names)
+            .map(|(candidate, name)| async move {
+                let loaded = self.load(candidate, Vetoes::Count).await;
+                self.swap(|snapshot| snapshot.without_loading(&name)).await;
+                loaded
+            })
+            .collect();
+        let mut results = Vec::with_capacity(loading.len());
+        while let Some(result) = loading.next().await {
+            results.push(result);
+        }
+        results
+    }
+
+    /// Makes the routes of plugins wait that are about to be loaded for the first time.
+    async fn announce(&self, names: &[PluginName]) {
+        self.swap(|snapshot| {
+            names
+                .iter()
+                .filter(|name| !snapshot.serves(name))
+                .fold(snapshot.clone(), |next, name| next.with_loading(name))
+        })
+        .await;
+    }
+
+    /// Loads one plugin in place of what serves from its place: rehearse, construct, parse the live
+    /// configurations, swap; the old generation ends with its last call.
     ///
     /// # Errors
-    /// It cannot be loaded; nothing has changed.
-    pub async fn load(&self, candidate: Candidate) -> Result<Arc<Generation>, LoadError> {
-        let generation = Arc::new(self.construct(candidate).await?);
-        self.swap(|snapshot| snapshot.with(Arc::clone(&generation)))
+    /// It cannot be loaded, or live configurations veto it; nothing has changed.
+    pub async fn load(
+        &self,
+        candidate: Candidate,
+        vetoes: Vetoes,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let slot = {
+            let mut slots = self.slots.lock().await;
+            Arc::clone(slots.entry(candidate.place.clone()).or_default())
+        };
+        let mut slot = slot.lock().await;
+        let attempted = (candidate.metadata.version.clone(), candidate.digest.clone());
+        let loaded = self
+            .transact(candidate, slot.serving.as_ref(), vetoes)
             .await;
+        slot.last = Some(Attempt {
+            at: SystemTime::now(),
+            version: attempted.0,
+            digest: attempted.1,
+            failed: loaded.as_ref().err().map(ToString::to_string),
+        });
+        let generation = loaded?;
+        if let Some(old) = slot.serving.replace(Arc::clone(&generation)) {
+            slot.previous = Some(Stored::of(&old));
+            self.retired.retire(old);
+        }
         Ok(generation)
+    }
+
+    async fn transact(
+        &self,
+        candidate: Candidate,
+        old: Option<&Arc<Generation>>,
+        vetoes: Vetoes,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let subject = construct::Subject::of(&candidate);
+        if self.options.rehearse {
+            let rehearsed = async {
+                let settings = self.options.settings_for(&candidate.metadata)?;
+                rehearsal::rehearse(&candidate, &settings, &self.options.private_dir).await?;
+                Ok(())
+            };
+            if let Err(cause) = rehearsed.await {
+                return Err(subject.refused(cause));
+            }
+        }
+        let generation = Arc::new(construct::construct(candidate, &self.options).await?);
+        let tried = match self.try_out(&generation, old, vetoes).await {
+            Ok(tried) => tried,
+            Err(cause) => {
+                self.retired.retire(generation);
+                return Err(subject.refused(cause));
+            }
+        };
+        self.swap(|snapshot| snapshot.with(Arc::clone(&generation), old))
+            .await;
+        self.compile_all().await;
+        // The chains hold what they need of it now.
+        drop(tried);
+        Ok(generation)
+    }
+
+    /// Parses the live configurations with a generation that does not serve yet.
+    async fn try_out(
+        &self,
+        generation: &Arc<Generation>,
+        old: Option<&Arc<Generation>>,
+        vetoes: Vetoes,
+    ) -> Result<TriedOut, LoadErrorCause> {
+        let next = self.registry.current().with(Arc::clone(generation), old);
+        let (compiler, trying) = (Arc::clone(&self.compiler), Arc::clone(generation));
+        let parsing =
+            Handle::current().spawn_blocking(move || compiler.try_out(&next, &trying));
+        let mut tried = match tokio::time::timeout(LOAD_TIME, parsing).await {
+            Ok(Ok(tried)) => tried,
+            Ok(Err(ended)) => return Err(LoadErrorCause::Ended(ended.to_string())),
+            Err(_) => return Err(LoadErrorCause::SlowConfiguration(LOAD_TIME.as_secs())),
+        };
+        for refused in &tried.ignored {
+            tracing::warn!(
+                plugin = %generation.name(),
+                version = %generation.version(),
+                route = refused.route,
+                reason = %refused.reason,
+                "the new version refuses a configuration that is superseded or did not work before"
+            );
+        }
+        if !tried.vetoes.is_empty() && vetoes == Vetoes::Count {
+            return Err(LoadErrorCause::Vetoed(std::mem::take(&mut tried.vetoes)));
+        }
+        Ok(tried)
+    }
+
+    async fn compile_all(&self) {
+        let compiler = Arc::clone(&self.compiler);
+        // Fails only where the runtime ends, and the calls with it.
+        let _ = Handle::current()
+            .spawn_blocking(move || compiler.compile_all())
+            .await;
     }
 
     /// The generation that serves a route which names a plugin so: `say` or `say@^1.2`.
@@ -247,45 +478,115 @@ impl Manager {
     }
 
     /// Takes every version of a plugin out of service; its routes fail closed. Calls that have begun
-    /// end with it; then `on_unload` runs, and the plugin is dropped. Returns at once.
+    /// end with it; then `on_unload` runs, and the plugin is dropped. Returns before that.
     ///
     /// # Errors
     /// No such plugin is loaded.
     pub async fn unload(&self, name: &str) -> Result<(), Missing> {
         let requested = Requested::parse(name)?;
-        let mut retired = Vec::new();
-        self.swap(|snapshot| {
-            retired = snapshot
-                .generations()
-                .filter(|generation| *generation.name() == requested.name)
-                .cloned()
-                .collect();
-            snapshot.without(&requested.name)
-        })
-        .await;
-        if retired.is_empty() {
+        let unloaded = self
+            .unload_where(|_, generation| *generation.name() == requested.name)
+            .await;
+        if unloaded == 0 {
             return Err(Missing::Unknown(requested.name));
         }
-        retired.into_iter().for_each(retire);
         Ok(())
     }
 
     /// Takes every plugin out of service, as [`Manager::unload`] does.
     pub async fn unload_all(&self) {
-        let mut retired = Vec::new();
-        self.swap(|snapshot| {
-            retired = snapshot.generations().cloned().collect();
-            Snapshot::default()
-        })
-        .await;
-        retired.into_iter().for_each(retire);
+        self.unload_where(|_, _| true).await;
+    }
+
+    /// Takes what serves from one place out of service, as [`Manager::unload`] does. Returns what
+    /// it was, if anything served from there.
+    pub async fn unload_place(&self, place: &Path) -> bool {
+        self.unload_where(|other, _| other == place).await > 0
+    }
+
+    async fn unload_where(&self, chosen: impl Fn(&Path, &Generation) -> bool) -> usize {
+        let slots = self.slots.lock().await.clone();
+        let mut unloaded = 0;
+        for (place, slot) in slots {
+            let mut slot = slot.lock().await;
+            let Some(generation) = slot
+                .serving
+                .take_if(|generation| chosen(&place, generation))
+            else {
+                continue;
+            };
+            self.swap(|snapshot| snapshot.without(&generation)).await;
+            slot.previous = Some(Stored::of(&generation));
+            self.retired.retire(generation);
+            unloaded += 1;
+        }
+        if unloaded > 0 {
+            self.compile_all().await;
+        }
+        unloaded
+    }
+
+    /// Goes back to what served before from the same place. The operator's file is not needed, and
+    /// is not loaded again until it changes.
+    ///
+    /// # Errors
+    /// There is nothing to go back to, or it does not load; nothing has changed.
+    pub async fn rollback(
+        &self,
+        requested: &str,
+        vetoes: Vetoes,
+    ) -> Result<Arc<Generation>, RollbackError> {
+        let wanted = Requested::parse(requested)?;
+        let mut known = Vec::new();
+        for slot in self.slots.lock().await.clone().into_values() {
+            let slot = slot.lock().await;
+            let origin = match (&slot.serving, &slot.previous) {
+                (Some(serving), _) => serving.origin(),
+                (None, Some(previous)) => &previous.origin,
+                (None, None) => continue,
+            };
+            if wanted.fits(&origin.metadata.name, &origin.metadata.version) {
+                known.push((origin.metadata.version.clone(), slot.previous.clone()));
+            }
+        }
+        let previous = match &mut known[..] {
+            [] => return Err(Missing::Unknown(wanted.name).into()),
+            [(_, previous)] => previous
+                .take()
+                .ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?,
+            several => {
+                let versions: Vec<String> = several
+                    .iter()
+                    .map(|(version, _)| version.to_string())
+                    .collect();
+                return Err(RollbackError::Several {
+                    name: wanted.name.to_string(),
+                    versions: versions.join(", "),
+                });
+            }
+        };
+        let candidate = previous.candidate().map_err(RollbackError::Copy)?;
+        Ok(self.load(candidate, vetoes).await?)
+    }
+
+    /// What every place has given, and what is retired.
+    pub async fn status(&self) -> Status {
+        let mut plugins = Vec::new();
+        for (place, slot) in self.slots.lock().await.clone() {
+            plugins.push(PluginStatus::of(place, &*slot.lock().await));
+        }
+        Status {
+            plugins,
+            retired: self.retired.counts(),
+        }
     }
 
     /// Runs every plugin's `on_unload` because the process ends; calls may still be open, and how
     /// long this may take is the caller's to bound.
     pub async fn say_goodbye(&self) {
         let snapshot = self.registry.current();
-        join_all(snapshot.generations().map(|generation| generation.unload())).await;
+        futures_util::future::join_all(snapshot.generations().map(|generation| generation.unload()))
+            .await;
     }
 
     async fn swap(&self, next: impl FnOnce(&Snapshot) -> Snapshot) {
@@ -293,114 +594,19 @@ impl Manager {
         let next = next(&self.registry.current());
         self.registry.publish(next);
     }
-
-    /// Everything from verified bytes to a plugin that is ready to serve.
-    async fn construct(&self, candidate: Candidate) -> Result<Generation, LoadError> {
-        let began = Instant::now();
-        let plugin = candidate.metadata.name.clone();
-        let version = candidate.metadata.version.clone();
-        let library = candidate.library_path.clone();
-        for warning in &candidate.warnings {
-            tracing::warn!(%plugin, %version, file = %candidate.directory.display(), "{warning}");
-        }
-        let options = Arc::clone(&self.options);
-        let runtime = Handle::current();
-        // A plugin that blocks or spins while it loads keeps one thread, and nobody else.
-        let constructing = Handle::current()
-            .spawn_blocking(move || runtime.block_on(construct(candidate, &options)));
-        let constructed = match tokio::time::timeout(LOAD_TIME, constructing).await {
-            Ok(Ok(constructed)) => constructed,
-            Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
-            Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
-        };
-        match constructed {
-            Ok(generation) => {
-                tracing::info!(
-                    %plugin,
-                    %version,
-                    library = %library.display(),
-                    digest = %generation.digest(),
-                    milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                    "plugin loaded"
-                );
-                Ok(generation)
-            }
-            Err(cause) => Err(LoadError {
-                plugin,
-                version,
-                library,
-                cause,
-            }),
-        }
-    }
 }
 
-async fn construct(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
-    let metadata = candidate.metadata;
-    let said = options
-        .operator
-        .of(metadata.name.as_str())
-        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
-    let settings = said.merged_with(&metadata.settings);
-    if let Some(schema) = &metadata.settings_schema {
-        schema
-            .check(&settings)
-            .map_err(LoadErrorCause::SettingsSchema)?;
+impl Stored {
+    fn of(generation: &Generation) -> Self {
+        Self {
+            origin: Arc::clone(generation.origin()),
+            copy: Arc::clone(generation.copy()),
+        }
     }
-    let copy = PrivateCopy::write(
-        &options.private_dir,
-        &metadata.name,
-        &metadata.version,
-        &candidate.digest,
-        &candidate.bytes,
-    )?;
-    drop(candidate.bytes);
-    let version = Arc::new(metadata.version);
-    let services = Services {
-        plugin: metadata.name.clone(),
-        version: Arc::clone(&version),
-        clock: Handle::current(),
-    };
-    let plugin = Library::open(copy.path())?
-        .create(services, &settings)
-        .await?;
-    let rules = Rules {
-        failure_policy: said.failure_policy.unwrap_or(metadata.failure_policy),
-        timeout: said.timeout.or(metadata.timeout),
-        execution: said.execution.unwrap_or(metadata.execution),
-        needs: metadata.needs,
-        config_schema: metadata.config_schema,
-    };
-    Ok(Generation::new(
-        metadata.name,
-        version,
-        candidate.digest,
-        rules,
-        plugin,
-        copy,
-    ))
-}
 
-/// Waits until nobody uses a generation any more, then runs its `on_unload` and drops it.
-fn retire(generation: Arc<Generation>) {
-    const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
-    tokio::spawn(async move {
-        let (plugin, version) = (generation.name().clone(), generation.version().clone());
-        let began = Instant::now();
-        while Arc::strong_count(&generation) > 1 {
-            if began.elapsed() > RETIRE_TIME {
-                tracing::error!(%plugin, %version, "still in use long after it was unloaded: its on_unload is not run");
-                return;
-            }
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-        }
-        if tokio::time::timeout(UNLOAD_TIME, generation.unload())
-            .await
-            .is_err()
-        {
-            tracing::error!(%plugin, %version, "on_unload did not end in time");
-        }
-        drop(generation);
-        tracing::info!(%plugin, %version, "plugin unloaded");
-    });
+    fn candidate(&self) -> Result<Candidate, String> {
+        let bytes = std::fs::read(self.copy.path()).map_err(|error| error.to_string())?;
+        Candidate::from_copy(&self.origin, bytes)
+            .ok_or_else(|| "its digest has changed".to_owned())
+    }
 }

@@ -7,20 +7,23 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use plugin_abi::abi::{
-    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
+use plugin_abi::{
+    abi::{CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult},
+    build_info::BuildInfo,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::watch;
 
 use super::{
-    metadata::{Digest, Execution, FailurePolicy, Needs, PluginName},
+    metadata::{Digest, Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
+    settings::PluginSettings,
 };
 use crate::pipeline::call::Phase;
 
@@ -39,15 +42,42 @@ pub struct Rules {
     pub config_schema: Option<Schema>,
 }
 
+impl Rules {
+    /// What the metadata says, where the operator says nothing else.
+    pub fn new(metadata: &Metadata, said: &PluginSettings) -> Self {
+        Self {
+            failure_policy: said.failure_policy.unwrap_or(metadata.failure_policy),
+            timeout: said.timeout.or(metadata.timeout),
+            execution: said.execution.unwrap_or(metadata.execution),
+            needs: metadata.needs.clone(),
+            config_schema: metadata.config_schema.clone(),
+        }
+    }
+}
+
+/// What a generation was made of, without the library's bytes: those are in its private copy.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// What it is.
+    pub metadata: Metadata,
+    /// The directory that it was found in.
+    pub directory: PathBuf,
+    /// The operator's file.
+    pub library_path: PathBuf,
+    /// Digest of the library.
+    pub digest: Digest,
+    /// What the library says about itself.
+    pub build_info: BuildInfo,
+}
+
 /// One loaded version of one plugin.
 pub struct Generation {
-    name: PluginName,
-    version: Arc<Version>,
-    digest: Digest,
+    origin: Arc<Origin>,
     rules: Rules,
     plugin: PluginObject,
-    /// The bytes that it was loaded from, for as long as it can serve.
-    _copy: PrivateCopy,
+    /// The bytes that it was loaded from: what a roll-back needs.
+    copy: Arc<PrivateCopy>,
+    loaded: SystemTime,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -65,36 +95,43 @@ pub enum RefusedConfiguration {
 impl Generation {
     /// A generation that is ready to serve.
     pub fn new(
-        name: PluginName,
-        version: Arc<Version>,
-        digest: Digest,
+        origin: Arc<Origin>,
         rules: Rules,
         plugin: PluginObject,
-        copy: PrivateCopy,
+        copy: Arc<PrivateCopy>,
     ) -> Self {
         Self {
-            name,
-            version,
-            digest,
+            origin,
             rules,
             plugin,
-            _copy: copy,
+            copy,
+            loaded: SystemTime::now(),
         }
     }
 
     /// The name that routes use.
     pub fn name(&self) -> &PluginName {
-        &self.name
+        &self.origin.metadata.name
     }
 
     /// The version.
     pub fn version(&self) -> &Version {
-        &self.version
+        &self.origin.metadata.version
     }
 
-    /// Digest of the library's file.
-    pub fn digest(&self) -> &Digest {
-        &self.digest
+    /// What it was made of.
+    pub fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    /// The private copy of its library.
+    pub fn copy(&self) -> &Arc<PrivateCopy> {
+        &self.copy
+    }
+
+    /// When it was loaded.
+    pub fn loaded(&self) -> SystemTime {
+        self.loaded
     }
 
     /// How it is run.
@@ -127,7 +164,7 @@ impl Generation {
 
 impl fmt::Debug for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.version)
+        write!(f, "{} {}", self.name(), self.version())
     }
 }
 
@@ -224,23 +261,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// This snapshot with a generation added, in place of one of the same name and version.
+    /// This snapshot with a generation added, and without the one whose place it takes.
     #[must_use]
-    pub fn with(&self, generation: Arc<Generation>) -> Self {
-        let mut next = self.clone();
-        let versions = next.plugins.entry(generation.name.clone()).or_default();
-        versions.retain(|other| other.version != generation.version);
+    pub fn with(&self, generation: Arc<Generation>, instead_of: Option<&Arc<Generation>>) -> Self {
+        let mut next = match instead_of {
+            Some(old) => self.without(old),
+            None => self.clone(),
+        };
+        let versions = next.plugins.entry(generation.name().clone()).or_default();
         versions.push(generation);
-        versions.sort_by(|one, other| other.version.cmp(&one.version));
+        versions.sort_by(|one, other| other.version().cmp(one.version()));
         next
     }
 
-    /// This snapshot without any version of a plugin.
+    /// This snapshot without a generation.
     #[must_use]
-    pub fn without(&self, name: &PluginName) -> Self {
+    pub fn without(&self, generation: &Arc<Generation>) -> Self {
         let mut next = self.clone();
-        next.plugins.remove(name);
+        if let Some(versions) = next.plugins.get_mut(generation.name()) {
+            versions.retain(|other| !Arc::ptr_eq(other, generation));
+            if versions.is_empty() {
+                next.plugins.remove(generation.name());
+            }
+        }
         next
+    }
+
+    /// Whether any version of a plugin serves.
+    pub fn serves(&self, name: &PluginName) -> bool {
+        self.plugins.contains_key(name)
     }
 
     /// This snapshot with a version announced that is being loaded: its routes wait for it.
@@ -286,12 +335,12 @@ impl Snapshot {
         let requirement = requested.requirement.as_ref().unwrap_or(&any_release);
         versions
             .iter()
-            .find(|generation| requirement.matches(&generation.version))
+            .find(|generation| requirement.matches(generation.version()))
             .ok_or_else(|| Missing::NoVersion {
                 name: requested.name.clone(),
                 loaded: versions
                     .iter()
-                    .map(|generation| generation.version.to_string())
+                    .map(|generation| generation.version().to_string())
                     .collect::<Vec<_>>()
                     .join(", "),
                 requirement: requested.requirement.as_ref().map_or_else(

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{ChainState, PluginConf, Prepared, Token, Tokens};
+use super::{ChainState, Prepared, Token, Tokens};
 use crate::{
     pipeline::chain::{Chain, Link},
     plugin::registry::{
@@ -75,7 +75,29 @@ impl std::error::Error for Refused {}
 #[derive(Debug)]
 pub struct Compiler {
     registry: Arc<Registry>,
+    tokens: Arc<Tokens>,
     instances: Mutex<HashMap<InstanceKey, Weak<Configured>>>,
+}
+
+/// What the live configurations of a plugin's routes are to a generation that does not serve yet.
+#[derive(Debug, Default)]
+pub struct TriedOut {
+    /// Parsed, and kept here so that the chains find them when the generation serves.
+    pub accepted: Vec<Arc<Configured>>,
+    /// Refused, and worked until now on the newest version of their route: reasons not to upgrade.
+    pub vetoes: Vec<RefusedRoute>,
+    /// Refused as well, but by routes that nobody may use any more, or that did not work before.
+    pub ignored: Vec<RefusedRoute>,
+}
+
+/// A live configuration that a generation refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("{route}: {reason}")]
+pub struct RefusedRoute {
+    /// The gateway's key of the configuration.
+    pub route: String,
+    /// Why.
+    pub reason: RefusedConfiguration,
 }
 
 /// One parsed configuration: of one place of one route, for one generation.
@@ -91,11 +113,53 @@ struct InstanceKey {
 }
 
 impl Compiler {
-    /// A compiler against the plugins of this registry.
-    pub fn new(registry: Arc<Registry>) -> Self {
+    /// A compiler of these tokens against the plugins of this registry.
+    pub fn new(registry: Arc<Registry>, tokens: Arc<Tokens>) -> Self {
         Self {
             registry,
+            tokens,
             instances: Mutex::default(),
+        }
+    }
+
+    /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
+    /// take its time: never on an event loop.
+    pub fn try_out(&self, next: &Snapshot, generation: &Arc<Generation>) -> TriedOut {
+        let mut tried = TriedOut::default();
+        for token in self.tokens.live() {
+            let prepared = &token.prepared;
+            for (index, plugin) in prepared.plugins.iter().enumerate() {
+                let serves = Requested::parse(&String::from_utf8_lossy(&plugin.name))
+                    .and_then(|requested| next.resolve(&requested).cloned())
+                    .is_ok_and(|serving| Arc::ptr_eq(&serving, generation));
+                if !serves {
+                    continue;
+                }
+                let key = instance_key(prepared, index, generation);
+                match self.instance(key, generation) {
+                    Ok(configured) => tried.accepted.push(configured),
+                    Err(reason) => {
+                        let refused = RefusedRoute {
+                            route: token.key().into_owned(),
+                            reason,
+                        };
+                        let worked = matches!(token.chain(), ChainState::Ready(_));
+                        if worked && self.tokens.is_newest(&token) {
+                            tried.vetoes.push(refused);
+                        } else {
+                            tried.ignored.push(refused);
+                        }
+                    }
+                }
+            }
+        }
+        tried
+    }
+
+    /// Compiles every live token again, one after the other. Never on an event loop.
+    pub fn compile_all(&self) {
+        for token in self.tokens.live() {
+            self.compile(&token);
         }
     }
 
@@ -131,11 +195,7 @@ impl Compiler {
         let mut links = Vec::with_capacity(prepared.plugins.len());
         let mut refused = Vec::new();
         for (index, plugin) in prepared.plugins.iter().enumerate() {
-            let occurrence = prepared.plugins[..index]
-                .iter()
-                .filter(|earlier| *earlier == plugin)
-                .count();
-            match self.configured(prepared.route(), plugin, occurrence, snapshot) {
+            match self.configured(prepared, index, snapshot) {
                 Ok(configured) => links.push(Link::new(configured)),
                 Err(reason) => refused.push((shown(&plugin.name), reason)),
             }
@@ -149,25 +209,27 @@ impl Compiler {
 
     fn configured(
         &self,
-        route: &[u8],
-        plugin: &PluginConf,
-        occurrence: usize,
+        prepared: &Prepared,
+        index: usize,
         snapshot: &Snapshot,
     ) -> Result<Arc<Configured>, RefusedPlugin> {
-        let requested = Requested::parse(&String::from_utf8_lossy(&plugin.name))?;
+        let name = &prepared.plugins[index].name;
+        let requested = Requested::parse(&String::from_utf8_lossy(name))?;
         let generation = snapshot.resolve(&requested)?;
-        let key = InstanceKey {
-            route: route.into(),
-            plugin: Arc::clone(&plugin.name),
-            occurrence,
-            value: Arc::clone(&plugin.value),
-            generation: address(generation),
-        };
+        Ok(self.instance(instance_key(prepared, index, generation), generation)?)
+    }
+
+    /// The instance that is there already, or a new one.
+    fn instance(
+        &self,
+        key: InstanceKey,
+        generation: &Arc<Generation>,
+    ) -> Result<Arc<Configured>, RefusedConfiguration> {
         // Two tokens of one route may be compiled at once; the second one must find the first's.
         if let Some(kept) = self.instances.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
         }
-        let configured = Arc::new(generation.configure(&plugin.value)?);
+        let configured = Arc::new(generation.configure(&key.value)?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -184,8 +246,16 @@ impl Compiler {
     }
 }
 
-fn address(generation: &Arc<Generation>) -> usize {
-    Arc::as_ptr(generation) as usize
+fn instance_key(prepared: &Prepared, index: usize, generation: &Arc<Generation>) -> InstanceKey {
+    let plugin = &prepared.plugins[index];
+    let earlier = prepared.plugins[..index].iter();
+    InstanceKey {
+        route: prepared.route().into(),
+        plugin: Arc::clone(&plugin.name),
+        occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
+        value: Arc::clone(&plugin.value),
+        generation: Arc::as_ptr(generation).addr(),
+    }
 }
 
 fn same_links(one: &Chain, other: &Chain) -> bool {
@@ -208,7 +278,6 @@ fn shown(name: &[u8]) -> String {
 /// Before the plugin directory has been searched nothing is compiled, and before a plugin that was
 /// found is loaded no chain with it: calls wait.
 pub async fn keep_compiled(
-    tokens: Arc<Tokens>,
     compiler: Arc<Compiler>,
     mut new: mpsc::UnboundedReceiver<Arc<Token>>,
     mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
@@ -217,6 +286,7 @@ pub async fn keep_compiled(
         return;
     }
     snapshots.mark_unchanged();
+    let tokens = Arc::clone(&compiler.tokens);
     let room = Arc::new(Semaphore::new(COMPILING_AT_ONCE));
     let mut sweep = tokio::time::interval(sweep_interval(tokens.time_to_live()));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);

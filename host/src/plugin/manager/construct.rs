@@ -1,0 +1,109 @@
+//! From verified bytes to a generation that is ready to serve: a private copy, the library opened,
+//! the plugin constructed. It publishes nothing and judges no configuration.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+
+use super::{LoadError, LoadErrorCause, Options};
+use crate::plugin::{
+    discovery::Candidate,
+    library::{Library, LibraryError, Services},
+    private_copy::PrivateCopy,
+    registry::{Generation, Rules},
+};
+
+/// Time that a plugin may take to open, construct and run its `on_load`.
+pub const LOAD_TIME: Duration = Duration::from_secs(10);
+
+/// Constructs a plugin away from the event loops, in [`LOAD_TIME`].
+pub(super) async fn construct(
+    candidate: Candidate,
+    options: &Arc<Options>,
+) -> Result<Generation, LoadError> {
+    let began = Instant::now();
+    let subject = Subject::of(&candidate);
+    for warning in &candidate.warnings {
+        tracing::warn!(
+            plugin = %subject.plugin,
+            version = %subject.version,
+            directory = %candidate.directory.display(),
+            "{warning}"
+        );
+    }
+    let options = Arc::clone(options);
+    let runtime = Handle::current();
+    // A plugin that blocks or spins while it loads keeps one thread, and nobody else.
+    let constructing =
+        Handle::current().spawn_blocking(move || runtime.block_on(open(candidate, &options)));
+    let constructed = match tokio::time::timeout(LOAD_TIME, constructing).await {
+        Ok(Ok(constructed)) => constructed,
+        Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
+        Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
+    };
+    match constructed {
+        Ok(generation) => {
+            tracing::info!(
+                plugin = %subject.plugin,
+                version = %subject.version,
+                library = %subject.library.display(),
+                digest = %generation.digest(),
+                milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "plugin loaded"
+            );
+            Ok(generation)
+        }
+        Err(cause) => Err(subject.refused(cause)),
+    }
+}
+
+/// What an error about a candidate names.
+pub(super) struct Subject {
+    plugin: crate::plugin::metadata::PluginName,
+    version: semver::Version,
+    library: PathBuf,
+}
+
+impl Subject {
+    pub(super) fn of(candidate: &Candidate) -> Self {
+        Self {
+            plugin: candidate.metadata.name.clone(),
+            version: candidate.metadata.version.clone(),
+            library: candidate.library_path.clone(),
+        }
+    }
+
+    pub(super) fn refused(self, cause: LoadErrorCause) -> LoadError {
+        LoadError {
+            plugin: self.plugin,
+            version: self.version,
+            library: self.library,
+            cause,
+        }
+    }
+}
+
+async fn open(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
+    let settings = options.settings_for(&candidate.metadata)?;
+    let copy = PrivateCopy::write(
+        &options.private_dir,
+        &candidate.metadata.name,
+        &candidate.metadata.version,
+        &candidate.digest,
+        &candidate.bytes,
+    )?;
+    let services = Services {
+        plugin: candidate.metadata.name.clone(),
+        version: Arc::new(candidate.metadata.version.clone()),
+        clock: Handle::current(),
+    };
+    let plugin = Library::open(copy.path())?
+        .create(services, &settings)
+        .await?;
+    let rules = Rules::new(&candidate.metadata, options.said(&candidate.metadata)?);
+    Ok(Generation::new(candidate.without_bytes(), rules, plugin, copy))
+}

@@ -1,0 +1,89 @@
+//! Generations that serve no new call: dropped when their last call has ended, and counted, since
+//! their libraries stay mapped for the rest of the process's life.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+
+use crate::plugin::registry::Generation;
+
+/// Time that a retired generation's calls may take to end; one that is in use for longer is
+/// counted as stuck, and its `on_unload` is not run.
+pub const RETIRE_TIME: Duration = Duration::from_secs(70);
+
+/// Time that `on_unload` may take.
+pub const UNLOAD_TIME: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a generation is still in use.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// Counts retired generations.
+#[derive(Debug, Default)]
+pub(super) struct Retired {
+    draining: AtomicUsize,
+    unloaded: AtomicUsize,
+    stuck: AtomicUsize,
+}
+
+/// How many generations serve no more, in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RetiredCounts {
+    /// Still in use by calls that began with them.
+    pub draining: usize,
+    /// Dropped; each keeps a mapping of its library.
+    pub unloaded: usize,
+    /// In use for longer than any call may take: the plugin keeps what it should give back.
+    pub stuck: usize,
+}
+
+impl Retired {
+    /// Drops a generation, after its `on_unload`, when nobody else holds it.
+    pub(super) fn retire(self: &Arc<Self>, generation: Arc<Generation>) {
+        let retired = Arc::clone(self);
+        retired.draining.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let ended = drain(generation).await;
+            retired.draining.fetch_sub(1, Ordering::Relaxed);
+            let count = if ended { &retired.unloaded } else { &retired.stuck };
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+
+    pub(super) fn counts(&self) -> RetiredCounts {
+        RetiredCounts {
+            draining: self.draining.load(Ordering::Relaxed),
+            unloaded: self.unloaded.load(Ordering::Relaxed),
+            stuck: self.stuck.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Waits until nobody else uses a generation; whether that came to pass.
+async fn drain(generation: Arc<Generation>) -> bool {
+    let (plugin, version) = (generation.name().clone(), generation.version().clone());
+    let began = Instant::now();
+    while Arc::strong_count(&generation) > 1 {
+        if began.elapsed() > RETIRE_TIME {
+            tracing::error!(
+                %plugin,
+                %version,
+                "still in use long after it was retired: its on_unload is not run"
+            );
+            return false;
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
+    let unloading = tokio::time::timeout(UNLOAD_TIME, generation.unload()).await;
+    if unloading.is_err() {
+        tracing::error!(%plugin, %version, "on_unload did not end in time");
+    }
+    drop(generation);
+    tracing::info!(%plugin, %version, "plugin unloaded");
+    true
+}

@@ -1,0 +1,82 @@
+//! What the manager knows, in a form for operators and scripts.
+
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use semver::Version;
+use serde::Serialize;
+
+use super::{Slot, retired::RetiredCounts};
+use crate::plugin::metadata::Digest;
+
+/// One try to load something.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// When it ended.
+    pub at: SystemTime,
+    /// The version that was tried.
+    pub version: Version,
+    /// Digest of the library that was tried.
+    pub digest: Digest,
+    /// Why it failed, if it did.
+    pub failed: Option<String>,
+}
+
+/// Every plugin, and what serves no more.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// By place.
+    pub plugins: Vec<PluginStatus>,
+    /// Generations that serve no more.
+    pub retired: RetiredCounts,
+}
+
+/// What one place of the plugin directory has given.
+#[derive(Debug, Clone, Serialize)]
+pub struct PluginStatus {
+    /// The plugin's directory or library.
+    pub place: PathBuf,
+    /// Its name, where anything of it was ever loaded.
+    pub name: Option<String>,
+    /// The version that serves.
+    pub serving: Option<String>,
+    /// Digest of the library that serves.
+    pub digest: Option<String>,
+    /// When what serves was loaded, in seconds since 1970.
+    pub since: Option<u64>,
+    /// The version that a roll-back would go to.
+    pub previous: Option<String>,
+    /// The version of the last try to load something.
+    pub last_tried: Option<String>,
+    /// Why that failed, if it did.
+    pub last_error: Option<String>,
+}
+
+impl PluginStatus {
+    pub(super) fn of(place: PathBuf, slot: &Slot) -> Self {
+        let serving = slot.serving.as_deref();
+        let origin = serving
+            .map(|generation| generation.origin())
+            .or(slot.previous.as_ref().map(|previous| &previous.origin));
+        Self {
+            place,
+            name: origin.map(|origin| origin.metadata.name.to_string()),
+            serving: serving.map(|generation| generation.version().to_string()),
+            digest: serving.map(|generation| generation.origin().digest.to_string()),
+            since: serving.map(|generation| seconds(generation.loaded())),
+            previous: slot
+                .previous
+                .as_ref()
+                .map(|previous| previous.origin.metadata.version.to_string()),
+            last_tried: slot.last.as_ref().map(|last| last.version.to_string()),
+            last_error: slot.last.as_ref().and_then(|last| last.failed.clone()),
+        }
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
