@@ -220,12 +220,16 @@ impl Call {
         self.longest_body = longest;
     }
 
-    /// Gives memory of large calls back.
-    pub fn shrink(&mut self, max: usize) {
+    /// The call has been answered: lets go of bodies, and of memory beyond `max` bytes.
+    pub fn rest(&mut self, max: usize) {
         if let Some(frame) = Arc::get_mut(&mut self.frame) {
             frame.consume();
             frame.shrink(max);
         }
+        if let Some(questions) = Arc::get_mut(&mut self.questions) {
+            questions.reset();
+        }
+        self.notes.clear();
         self.notes.shrink_to(max);
         self.body = None;
     }
@@ -265,11 +269,11 @@ impl Call {
     pub fn refusal(&self, question: &Question) -> Option<AskStatus> {
         match (question, self.phase) {
             (Question::ResponseBody, Phase::Request) => Some(AskStatus::NOT_IN_THIS_PHASE),
-            (Question::RequestBody, Phase::Request)
-            | (Question::ResponseBody, Phase::Response) => self
-                .content_length
-                .is_some_and(|length| length > self.longest_body)
-                .then_some(AskStatus::BODY_TOO_LARGE),
+            (Question::RequestBody, Phase::Request) | (Question::ResponseBody, Phase::Response) => {
+                self.content_length
+                    .is_some_and(|length| length > self.longest_body)
+                    .then_some(AskStatus::BODY_TOO_LARGE)
+            }
             (Question::RequestBody | Question::Variable(_), _) => None,
         }
     }
@@ -442,7 +446,9 @@ impl HostCall for Call {
 
     fn text(&self, text: Text) -> RSlice<'_, u8> {
         match text {
-            Text::METHOD => self.method.map_or(&[][..], |method| method.as_str().as_bytes()),
+            Text::METHOD => self
+                .method
+                .map_or(&[][..], |method| method.as_str().as_bytes()),
             Text::PATH => self.path(),
             Text::CLIENT_ADDRESS => self.bytes().at(self.client_address),
             _ => &[],
@@ -527,10 +533,7 @@ impl HostCall for Call {
     }
 
     fn body_set(&self) -> ROption<RSlice<'_, u8>> {
-        self.body
-            .as_ref()
-            .map(|body| body.as_slice().into())
-            .into()
+        self.body.as_ref().map(|body| body.as_slice().into()).into()
     }
 
     fn ask(&self, question: abi::Question<'_>) -> FfiFuture<AskStatus> {

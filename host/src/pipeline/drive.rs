@@ -121,3 +121,10 @@ impl Future for Joined {
         })
     }
 }
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        // Keeps a plugin whose turn has not come from running for nobody; a running one goes on.
+        self.0.abort();
+    }
+}

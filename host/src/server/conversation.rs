@@ -139,6 +139,11 @@ impl Conversation {
         }
     }
 
+    /// Whether the gateway has begun to ask something.
+    pub(super) fn has_begun(&self) -> bool {
+        self.connection.has_bytes()
+    }
+
     /// Waits for the gateway's next question. Dropping the future loses nothing.
     pub(super) async fn next_call(&mut self) -> Result<(), Ended> {
         loop {
@@ -256,7 +261,10 @@ impl Conversation {
         let _reserved = self.connection.take_reservation();
         let Some(token) = self.shared.tokens.find(number, started) else {
             self.call = Some(call);
-            tracing::debug!(token = number, "unknown token: the gateway will prepare again");
+            tracing::debug!(
+                token = number,
+                "unknown token: the gateway will prepare again"
+            );
             return Ok(self.send_error(err::Code::ConfTokenNotFound).await?);
         };
         let id = call.id();
@@ -276,7 +284,7 @@ impl Conversation {
         questions.end();
         drop(questions);
         self.call = kept.map(|mut call| {
-            call.shrink(KEPT_BYTES);
+            call.rest(KEPT_BYTES);
             call
         });
         Ok(())
