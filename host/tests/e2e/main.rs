@@ -13,4 +13,7 @@ mod support;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod errors;
 mod five_plugins;
+mod request_effects;
+mod response_effects;

@@ -22,6 +22,7 @@ pub(crate) struct Gateway {
     incoming: FrameBuffer,
     writer: FrameWriter,
     last_id: u32,
+    last_route: u32,
     variables: HashMap<String, Bytes>,
     request_body: Option<Bytes>,
     response_body: Option<Bytes>,
@@ -120,11 +121,17 @@ impl Gateway {
             incoming: FrameBuffer::new(),
             writer: FrameWriter::new(),
             last_id: 0,
+            last_route: 0,
             variables: HashMap::new(),
             request_body: None,
             response_body: None,
             asked: Vec::new(),
         }
+    }
+
+    /// Gives the next call this number.
+    pub(crate) fn next_id(&mut self, id: u32) {
+        self.last_id = id.wrapping_sub(1);
     }
 
     /// Gives a variable a value; the others are not set.
@@ -168,6 +175,16 @@ impl Gateway {
         }
     }
 
+    /// Has the configuration of a new route prepared.
+    pub(crate) fn route<'a, C: ToString>(
+        &mut self,
+        conf: impl IntoIterator<Item = (&'a str, C)>,
+    ) -> u32 {
+        self.last_route += 1;
+        let key = format!("route#{}#ext-plugin-pre-req#1", self.last_route);
+        self.prepare(&key, conf)
+    }
+
     /// Puts a call and answers the host's questions until its answer is there.
     pub(crate) fn call(&mut self, token: u32, call: Call) -> Answer {
         self.begin(token, call);
@@ -176,7 +193,7 @@ impl Gateway {
 
     /// Puts a call and leaves it open.
     pub(crate) fn begin(&mut self, token: u32, call: Call) {
-        self.last_id += 1;
+        self.last_id = self.last_id.wrapping_add(1);
         let call = call.with(self.last_id, token);
         self.send(&call);
     }
