@@ -14,6 +14,7 @@ mod support;
 mod message;
 
 mod errors;
+mod extra_info;
 mod five_plugins;
 mod request_effects;
 mod response_effects;
