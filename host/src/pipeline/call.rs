@@ -107,6 +107,7 @@ pub struct Call {
     client_address: Span,
     path: Span,
     path_changed: bool,
+    upstream_status: u16,
     status: u16,
     status_changed: bool,
     headers: Fields,
@@ -133,6 +134,7 @@ impl Call {
             client_address: Span::EMPTY,
             path: Span::EMPTY,
             path_changed: false,
+            upstream_status: 0,
             status: 0,
             status_changed: false,
             headers: Fields::new(Case::Ignored),
@@ -176,7 +178,8 @@ impl Call {
         let data = data_of(&frame);
         let view = http_resp_call::RequestView::parse(data)?;
         self.id = view.id();
-        self.status = view.status();
+        self.upstream_status = view.status();
+        self.status = self.upstream_status;
         self.content_length = receive_headers(&mut self.headers, data, view.headers());
         let token = view.conf_token();
         self.frame = frame;
@@ -192,6 +195,7 @@ impl Call {
         self.client_address = Span::EMPTY;
         self.path = Span::EMPTY;
         self.path_changed = false;
+        self.upstream_status = 0;
         self.status = 0;
         self.status_changed = false;
         self.headers.clear();
@@ -300,6 +304,11 @@ impl Call {
     /// The path that a plugin has set.
     pub fn changed_path(&self) -> Option<&[u8]> {
         self.path_changed.then(|| self.path())
+    }
+
+    /// The status that the upstream sent.
+    pub fn upstream_status(&self) -> u16 {
+        self.upstream_status
     }
 
     /// The response's status, changes included.
