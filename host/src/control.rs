@@ -1,0 +1,182 @@
+//! The control socket: HTTP with JSON over a Unix socket of mode 0600 in the runtime directory.
+//!
+//! What operators may ask for is handed to the [`crate::keeper`]; nothing is decided here, and
+//! nothing of a call is touched. The socket follows the same rules as the gateway's: bound by
+//! renaming, removed only while it is still ours, so that a successor's is never lost.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`](crate::plugin::manager::Status) |
+//! | `POST /v1/reload?force=true` | [`Reloaded`](crate::keeper::Reloaded) |
+//! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
+//!
+//! An error is `application/problem+json` (RFC 9457) with `title`, `status` and `detail`.
+
+pub mod client;
+
+use std::{
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path as Named, Query, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    keeper::{Reloaded, Request},
+    plugin::manager::{RollbackError, Status, Vetoes},
+};
+
+/// Name of the socket in the runtime directory of a listen address.
+pub const SOCKET_NAME: &str = "control.sock";
+
+/// Permissions of the socket: its owner alone.
+pub const SOCKET_MODE: u32 = 0o600;
+
+/// Where the control socket of a host lies.
+pub fn socket_path(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SOCKET_NAME)
+}
+
+/// What came of a roll-back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// Name and version that serve now.
+    pub serving: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+impl Force {
+    fn vetoes(&self) -> Vetoes {
+        if self.force {
+            Vetoes::Overruled
+        } else {
+            Vetoes::Count
+        }
+    }
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+struct Refused {
+    status: StatusCode,
+    detail: String,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let problem = Problem {
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
+        let mut response = (self.status, Json(problem)).into_response();
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            "application/problem+json"
+                .parse()
+                .expect("a constant is a header value"),
+        );
+        response
+    }
+}
+
+/// The host is stopping: nobody is there to do it.
+fn stopping() -> Refused {
+    Refused {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        detail: "the host is stopping".to_owned(),
+    }
+}
+
+/// Serves the control socket until the listener fails.
+pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/plugins/{name}/rollback", post(rollback))
+        .with_state(keeper);
+    let served = match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = served {
+        tracing::error!(%error, "the control socket has failed; calls are served all the same");
+    }
+}
+
+async fn status(State(keeper): State<mpsc::Sender<Request>>) -> Result<Json<Status>, Refused> {
+    ask(&keeper, |done| Request::Status { done })
+        .await
+        .map(Json)
+}
+
+async fn reload(
+    State(keeper): State<mpsc::Sender<Request>>,
+    Query(force): Query<Force>,
+) -> Result<Json<Reloaded>, Refused> {
+    let vetoes = force.vetoes();
+    tracing::info!(?vetoes, "an operator asks for a reload");
+    ask(&keeper, |done| Request::Reload { vetoes, done })
+        .await
+        .map(Json)
+}
+
+async fn rollback(
+    State(keeper): State<mpsc::Sender<Request>>,
+    Named(plugin): Named<String>,
+    Query(force): Query<Force>,
+) -> Result<Json<RolledBack>, Refused> {
+    let vetoes = force.vetoes();
+    tracing::info!(plugin, ?vetoes, "an operator asks for a roll-back");
+    let rolled_back = ask(&keeper, |done| Request::Rollback {
+        plugin,
+        vetoes,
+        done,
+    })
+    .await?;
+    match rolled_back {
+        Ok(serving) => Ok(Json(RolledBack { serving })),
+        Err(error) => Err(Refused {
+            status: match error {
+                RollbackError::Missing(_) => StatusCode::NOT_FOUND,
+                RollbackError::NothingBefore(_)
+                | RollbackError::Several { .. }
+                | RollbackError::Load(_) => StatusCode::CONFLICT,
+                RollbackError::Copy(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            },
+            detail: error.to_string(),
+        }),
+    }
+}
+
+async fn ask<T>(
+    keeper: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Result<T, Refused> {
+    let (done, answer) = oneshot::channel();
+    keeper
+        .send(request(done))
+        .await
+        .map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}

@@ -1,0 +1,292 @@
+//! Keeps what serves in line with the plugin directory, and does what operators ask for.
+//!
+//! It decides when something is loaded, upgraded or taken out of service; how that is done is the
+//! plugin manager's affair, and whether a file is complete is the scanner's. Nothing here touches
+//! a call.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+
+use crate::plugin::{
+    discovery::{Candidate, Problem},
+    manager::{Manager, RollbackError, Status, Vetoes},
+    scan::{Scan, Scanner, Seen},
+    watch::Watch,
+};
+
+/// How long a plugin goes on serving after its files have gone: people replace a directory by
+/// removing it and copying another one.
+pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
+
+/// Requests of operators that may wait.
+const WAITING_REQUESTS: usize = 16;
+
+/// What an operator asks for.
+#[derive(Debug)]
+pub enum Request {
+    /// Look at the plugin directory now, and try again what failed.
+    Reload {
+        /// Whether live configurations may be lost.
+        vetoes: Vetoes,
+        /// Answered when everything that was found has been tried.
+        done: oneshot::Sender<Reloaded>,
+    },
+    /// Go back to what served before.
+    Rollback {
+        /// `name` or `name@requirement`.
+        plugin: String,
+        /// Whether live configurations may be lost.
+        vetoes: Vetoes,
+        /// The version that serves now, or why not.
+        done: oneshot::Sender<Result<String, RollbackError>>,
+    },
+    /// Tell what there is.
+    Status {
+        /// The answer.
+        done: oneshot::Sender<Status>,
+    },
+}
+
+/// What came of a reload.
+#[derive(Debug, Default, Clone, serde::Serialize)]
+pub struct Reloaded {
+    /// Plugins that serve anew, each with its version.
+    pub loaded: Vec<String>,
+    /// What is wrong, each with the next step.
+    pub problems: Vec<String>,
+}
+
+/// Keeps the plugins of one directory.
+#[derive(Debug)]
+pub struct Keeper {
+    manager: Arc<Manager>,
+    scanner: Scanner,
+    watch: Watch,
+    requests: mpsc::Receiver<Request>,
+    /// Places where something is being loaded; they are not touched until that has ended.
+    busy: BTreeSet<PathBuf>,
+    loading: JoinSet<Tried>,
+    /// Places that have gone, and when they were first missed.
+    gone: BTreeMap<PathBuf, Instant>,
+    /// Places whose last try failed.
+    failed: BTreeSet<PathBuf>,
+}
+
+struct Tried {
+    place: PathBuf,
+    result: Result<String, String>,
+}
+
+impl Keeper {
+    /// A keeper, and the way to ask it for something.
+    pub fn new(
+        manager: Arc<Manager>,
+        plugin_dir: &Path,
+        rescan_every: Duration,
+    ) -> (Self, mpsc::Sender<Request>) {
+        let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
+        let keeper = Self {
+            manager,
+            scanner: Scanner::new(plugin_dir),
+            watch: Watch::new(plugin_dir, rescan_every),
+            requests,
+            busy: BTreeSet::new(),
+            loading: JoinSet::new(),
+            gone: BTreeMap::new(),
+            failed: BTreeSet::new(),
+        };
+        (keeper, ask)
+    }
+
+    /// Loads what is there, then follows the directory until nobody can ask for anything any more.
+    pub async fn run(mut self) {
+        self.first_scan().await;
+        loop {
+            tokio::select! {
+                _ = self.watch.changed() => {
+                    self.look(Vetoes::Count).await;
+                }
+                Some(tried) = self.loading.join_next() => self.finish(tried),
+                request = self.requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Everything that is complete is loaded together, so that routes know what they wait for.
+    async fn first_scan(&mut self) {
+        let scan = self.scan();
+        report(&scan.problems);
+        let found: Vec<Candidate> = scan
+            .plugins
+            .into_iter()
+            .filter_map(|seen| match seen {
+                Seen::Changed(candidate) => Some(candidate),
+                Seen::Unchanged(_) => None,
+            })
+            .collect();
+        let places: Vec<PathBuf> = found.iter().map(|found| found.place.clone()).collect();
+        let results = self.manager.load_found(found).await;
+        let mut serving = 0;
+        for (place, result) in places.into_iter().zip(&results) {
+            match result {
+                Ok(_) => serving += 1,
+                Err(error) => {
+                    self.failed.insert(place);
+                    tracing::error!(plugin = %error.plugin, version = %error.version, "{error}");
+                }
+            }
+        }
+        tracing::info!(
+            serving,
+            problems = scan.problems.len() + results.len() - serving,
+            "the plugin directory has been read"
+        );
+    }
+
+    fn scan(&mut self) -> Scan {
+        let watch = &self.watch;
+        let scan = self
+            .scanner
+            .scan(|path| watch.open_for_writing(path), Instant::now());
+        self.watch.follow();
+        scan
+    }
+
+    /// Looks at the directory and starts what has to be done.
+    async fn look(&mut self, vetoes: Vetoes) -> Vec<String> {
+        let scan = self.scan();
+        report(&scan.problems);
+        for seen in scan.plugins {
+            match seen {
+                Seen::Unchanged(place) => {
+                    self.gone.remove(&place.path);
+                }
+                Seen::Changed(candidate) => {
+                    self.gone.remove(&candidate.place);
+                    self.start(candidate, vetoes);
+                }
+            }
+        }
+        self.take_out_what_is_gone().await;
+        scan.problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn start(&mut self, candidate: Candidate, vetoes: Vetoes) {
+        if !self.busy.insert(candidate.place.clone()) {
+            // Changed again while it is being loaded: seen again when that has ended.
+            self.scanner.forget(&candidate.place);
+            return;
+        }
+        let manager = Arc::clone(&self.manager);
+        self.loading.spawn(async move {
+            let place = candidate.place.clone();
+            let result = match manager.load(candidate, vetoes).await {
+                Ok(generation) => Ok(format!("{generation:?}")),
+                Err(error) => {
+                    tracing::error!(
+                        plugin = %error.plugin,
+                        version = %error.version,
+                        "{error}; what served before goes on serving"
+                    );
+                    Err(error.to_string())
+                }
+            };
+            Tried { place, result }
+        });
+    }
+
+    fn finish(&mut self, tried: Result<Tried, tokio::task::JoinError>) -> Option<Result<String, String>> {
+        // A task that panics leaves its place busy: it is the host's fault, and in the log.
+        let tried = tried.inspect_err(|error| tracing::error!(%error, "loading ended early")).ok()?;
+        self.busy.remove(&tried.place);
+        match &tried.result {
+            Ok(_) => self.failed.remove(&tried.place),
+            Err(_) => self.failed.insert(tried.place),
+        };
+        // Whatever changed meanwhile is due now.
+        self.watch.look_again_in(Duration::ZERO);
+        Some(tried.result)
+    }
+
+    async fn take_out_what_is_gone(&mut self) {
+        let now = Instant::now();
+        for status in self.manager.status().await.plugins {
+            if status.serving.is_none() || self.busy.contains(&status.place) {
+                continue;
+            }
+            // An error other than absence (no permission, a network file system away) is no removal.
+            if !matches!(status.place.try_exists(), Ok(false)) {
+                self.gone.remove(&status.place);
+                continue;
+            }
+            let since = *self.gone.entry(status.place.clone()).or_insert(now);
+            let left = REMOVAL_GRACE.saturating_sub(now - since);
+            if left > Duration::ZERO {
+                self.watch.look_again_in(left);
+                continue;
+            }
+            self.gone.remove(&status.place);
+            self.scanner.forget(&status.place);
+            if self.manager.unload_place(&status.place).await {
+                tracing::warn!(
+                    plugin = status.name,
+                    version = status.serving,
+                    place = %status.place.display(),
+                    "the plugin's files are gone: its routes fail closed until they return"
+                );
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Reload { vetoes, done } => {
+                for place in std::mem::take(&mut self.failed) {
+                    self.scanner.forget(&place);
+                }
+                let mut reloaded = Reloaded {
+                    problems: self.look(vetoes).await,
+                    ..Reloaded::default()
+                };
+                while let Some(tried) = self.loading.join_next().await {
+                    match self.finish(tried) {
+                        Some(Ok(loaded)) => reloaded.loaded.push(loaded),
+                        Some(Err(problem)) => reloaded.problems.push(problem),
+                        None => {}
+                    }
+                }
+                // Who asked may have gone away meanwhile.
+                let _ = done.send(reloaded);
+            }
+            Request::Rollback {
+                plugin,
+                vetoes,
+                done,
+            } => {
+                let rolled_back = self.manager.rollback(&plugin, vetoes).await;
+                let _ = done.send(rolled_back.map(|generation| format!("{generation:?}")));
+            }
+            Request::Status { done } => {
+                let _ = done.send(self.manager.status().await);
+            }
+        }
+    }
+}
+
+fn report(problems: &[Problem]) {
+    for problem in problems {
+        tracing::error!("{problem}");
+    }
+}
