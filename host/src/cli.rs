@@ -4,6 +4,7 @@
 //! are the same for all commands; every help text names them.
 
 mod call;
+mod check;
 mod output;
 mod run;
 mod version;
@@ -32,7 +33,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
-    Call(call::CallArgs),
+    Call(Box<call::CallArgs>),
+    Check(check::CheckArgs),
+    Rehearse(check::RehearseArgs),
     Version(version::VersionArgs),
 }
 
@@ -41,6 +44,8 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Rehearse(_) => check::rehearse(),
         Command::Version(args) => version::version(&args),
     };
     ExitCode::from(code)

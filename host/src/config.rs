@@ -30,6 +30,7 @@ pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
+use crate::plugin::settings::Operator;
 pub use crate::server::ResponseFailure;
 
 /// Most bytes of data that a frame can have: its length travels in three bytes.
@@ -234,9 +235,15 @@ impl Config {
     /// # Errors
     /// As for [`Config::load`].
     pub fn check(flags: &Flags, environment: &Environment) -> Result<Effective, ConfigErrors> {
-        let stand_in = ListenAddress::parse("unix:/given/by/the/gateway.sock")
-            .expect("the stand-in is a short absolute path");
-        Self::read(flags, environment, Some(stand_in)).map(|config| config.effective)
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.effective)
+    }
+
+    /// Reads what the operator says about plugins, for a command that loads them without a host.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn operator(flags: &Flags, environment: &Environment) -> Result<Operator, ConfigErrors> {
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.plugins.to_operator())
     }
 
     /// The configuration in force as text, without secrets.
@@ -322,6 +329,11 @@ impl Config {
             _ => Err(ConfigErrors(problems)),
         }
     }
+}
+
+fn stand_in() -> ListenAddress {
+    ListenAddress::parse("unix:/given/by/the/gateway.sock")
+        .expect("the stand-in is a short absolute path")
 }
 
 /// Where a host in this environment listens: for commands that talk to a running one.

@@ -6,15 +6,12 @@
 mod effect;
 mod show;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use plugin_proto::Method;
-use plugin_proto::frame::MAX_DATA_LEN;
 
 use super::output::{self, Paint};
 use crate::client::exchange::{Exchange, Upstream};
@@ -239,7 +236,7 @@ fn socket(args: &CallArgs, environment: &Environment) -> Result<PathBuf, String>
 
 fn plugins(args: &CallArgs) -> Result<Vec<Field>, String> {
     match &args.conf {
-        Some(conf) => conf_list(&text_or_file("--conf", conf)?),
+        Some(conf) => conf_list(&output::text_or_file("--conf", conf)?),
         None => args.plugins.iter().map(|plugin| named(plugin)).collect(),
     }
 }
@@ -253,7 +250,7 @@ fn named(plugin: &str) -> Result<Field, String> {
     if name.is_empty() {
         return Err(format!("--plugin {plugin}: write NAME or NAME=CONF"));
     }
-    Ok(Field::new(name, text_or_file("--plugin", conf)?))
+    Ok(Field::new(name, output::text_or_file("--plugin", conf)?))
 }
 
 /// The first equals sign that is not part of a version requirement, as in `say@>=1.2={}`.
@@ -288,7 +285,7 @@ fn conf_list(json: &[u8]) -> Result<Vec<Field>, String> {
 
 fn exchange(args: &CallArgs) -> Result<Exchange, String> {
     let body = match &args.data {
-        Some(data) => Some(text_or_file("--data", data)?),
+        Some(data) => Some(output::text_or_file("--data", data)?),
         None => None,
     };
     let target = args.target.clone();
@@ -354,27 +351,6 @@ fn add(headers: &mut Vec<Field>, typed: &[Header], write: impl Fn(&[u8]) -> Vec<
             });
         }
     }
-}
-
-/// What stands there, or what a file holds: no more than fits a frame.
-fn text_or_file(flag: &str, text: &str) -> Result<Vec<u8>, String> {
-    let Some(path) = text.strip_prefix('@') else {
-        return Ok(text.into());
-    };
-    let opened: io::Result<Box<dyn Read>> = match path {
-        "-" => Ok(Box::new(io::stdin())),
-        path => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
-    };
-    let mut bytes = Vec::new();
-    opened
-        .and_then(|file| file.take(MAX_DATA_LEN as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("{flag} @{path}: {error}"))?;
-    if bytes.len() > MAX_DATA_LEN {
-        return Err(format!(
-            "{flag} @{path}: more than the {MAX_DATA_LEN} bytes that fit a frame"
-        ));
-    }
-    Ok(bytes)
 }
 
 fn method(text: &str) -> Result<Method, String> {

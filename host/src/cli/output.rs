@@ -1,9 +1,13 @@
-//! Writing a command's result to standard output, or a complaint to standard error.
+//! What commands share: writing a result to standard output or a complaint to standard error, and
+//! reading what was typed from a file.
 //!
 //! Unlike the macros of the standard library, this does not panic where the reader has gone away
 //! (`plugin-host version | head -0`): who does not read does not want.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+
+use plugin_proto::frame::MAX_DATA_LEN;
 
 use super::{FAILURE, USAGE};
 use crate::config::Environment;
@@ -87,4 +91,25 @@ pub(super) fn complain(reason: &str) {
     for line in reason.lines() {
         let _ = writeln!(io::stderr(), "plugin-host: {line}");
     }
+}
+
+/// What stands there, or what a file holds: no more than fits a frame.
+pub(super) fn text_or_file(flag: &str, text: &str) -> Result<Vec<u8>, String> {
+    let Some(path) = text.strip_prefix('@') else {
+        return Ok(text.into());
+    };
+    let opened: io::Result<Box<dyn Read>> = match path {
+        "-" => Ok(Box::new(io::stdin())),
+        path => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+    };
+    let mut bytes = Vec::new();
+    opened
+        .and_then(|file| file.take(MAX_DATA_LEN as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("{flag} @{path}: {error}"))?;
+    if bytes.len() > MAX_DATA_LEN {
+        return Err(format!(
+            "{flag} @{path}: more than the {MAX_DATA_LEN} bytes that fit a frame"
+        ));
+    }
+    Ok(bytes)
 }

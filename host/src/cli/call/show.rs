@@ -118,17 +118,12 @@ impl Show {
             }
         }
         let mut text = String::new();
-        let action = format!("< {:<8}", told.action);
+        let action = format!("< {:<9}", told.action);
         let action = match told.failed {
             true => self.paint.bad(&action),
             false => self.paint.good(&action),
         };
-        let _ = writeln!(
-            text,
-            "{action}  {}  {}",
-            told.headline,
-            self.time(self.took)
-        );
+        let _ = writeln!(text, "{action} {}  {}", told.headline, self.time(self.took));
         if !told.lines.is_empty() {
             let _ = writeln!(text, "\n{}", told.lines.join("\n"));
         }
@@ -207,7 +202,7 @@ impl Show {
 
     fn log_hint(&self) -> String {
         format!(
-            "the host's log has the reason: look for request_id={}",
+            "the host's log has the reason: look for `plugin-host call`, request_id={}",
             self.id()
         )
     }
@@ -301,7 +296,7 @@ fn body_text(body: &[u8]) -> String {
         }
         Err(_) => return format!("({} bytes that are not text; --json has them)", body.len()),
     };
-    let mut lines: Vec<_> = text.split('\n').map(|line| shown_line(line)).collect();
+    let mut lines: Vec<_> = text.split('\n').map(shown_line).collect();
     if lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
