@@ -4,6 +4,7 @@
 //! how a request flows through them, and what they never do.
 
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod lifecycle;
 pub mod listen;
