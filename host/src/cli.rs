@@ -3,6 +3,7 @@
 //! What was typed lives here only; commands turn it into values of the layers below. Exit codes
 //! are the same for all commands; every help text names them.
 
+mod call;
 mod output;
 mod run;
 mod version;
@@ -31,6 +32,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Call(call::CallArgs),
     Version(version::VersionArgs),
 }
 
@@ -38,6 +40,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Call(args) => call::call(&args),
         Command::Version(args) => version::version(&args),
     };
     ExitCode::from(code)

@@ -323,6 +323,21 @@ impl Config {
     }
 }
 
+/// Where a host in this environment listens: for commands that talk to a running one.
+///
+/// # Errors
+/// No variable says it, or one says it wrongly.
+pub fn listen_address(environment: &Environment) -> Result<ListenAddress, ConfigErrors> {
+    let mut layers = Layers {
+        flags: &Flags::new(),
+        environment,
+        file: File::default(),
+        effective: Effective::default(),
+        problems: Vec::new(),
+    };
+    read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
+}
+
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.
 fn read_file(flags: &Flags, environment: &Environment, problems: &mut Vec<ConfigError>) -> File {
     let path = flags.config_file().map(PathBuf::from).or_else(|| {

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod lifecycle;
 pub mod listen;
+pub mod client;
 pub mod logging;
 pub mod runtime_dir;
 pub mod worker;
