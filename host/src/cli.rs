@@ -3,6 +3,9 @@
 //! What was typed lives here only; commands turn it into values of the layers below. Exit codes
 //! are the same for all commands; every help text names them.
 
+mod call;
+mod check;
+mod control;
 mod output;
 mod run;
 mod version;
@@ -31,6 +34,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Call(Box<call::CallArgs>),
+    Check(check::CheckArgs),
+    Rehearse(check::RehearseArgs),
+    Status(control::StatusArgs),
+    Reload(control::ReloadArgs),
+    Rollback(control::RollbackArgs),
     Version(version::VersionArgs),
 }
 
@@ -38,6 +47,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Call(args) => call::call(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Rehearse(_) => check::rehearse(),
+        Command::Status(args) => control::status(&args),
+        Command::Reload(args) => control::reload(&args),
+        Command::Rollback(args) => control::rollback(&args),
         Command::Version(args) => version::version(&args),
     };
     ExitCode::from(code)

@@ -30,6 +30,7 @@ pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
+use crate::plugin::settings::Operator;
 pub use crate::server::ResponseFailure;
 
 /// Most bytes of data that a frame can have: its length travels in three bytes.
@@ -44,6 +45,10 @@ pub struct Config {
     pub conf_expire_time: Duration,
     /// Directory with one directory per plugin; absolute.
     pub plugin_dir: PathBuf,
+    /// How often the plugin directory is looked at without being told to.
+    pub rescan_interval: Duration,
+    /// Whether plugins are tried out in a throw-away process before they are loaded.
+    pub rehearse: bool,
     /// Directory of all hosts of this user, to be made with mode 0700; absolute.
     pub runtime_dir: PathBuf,
     /// Permissions of the socket file.
@@ -232,9 +237,15 @@ impl Config {
     /// # Errors
     /// As for [`Config::load`].
     pub fn check(flags: &Flags, environment: &Environment) -> Result<Effective, ConfigErrors> {
-        let stand_in = ListenAddress::parse("unix:/given/by/the/gateway.sock")
-            .expect("the stand-in is a short absolute path");
-        Self::read(flags, environment, Some(stand_in)).map(|config| config.effective)
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.effective)
+    }
+
+    /// Reads what the operator says about plugins, for a command that loads them without a host.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn operator(flags: &Flags, environment: &Environment) -> Result<Operator, ConfigErrors> {
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.plugins.to_operator())
     }
 
     /// The configuration in force as text, without secrets.
@@ -264,6 +275,10 @@ impl Config {
         let runtime_dir = read_runtime_dir(&mut layers);
         let event_loops = read_event_loops(&mut layers);
         let plugin_dir = layers.value(&settings::PLUGIN_DIR, value::path);
+        let rescan_interval = layers.value(&settings::RESCAN_INTERVAL, |written| {
+            value::duration(written, Duration::from_millis(100)..=Duration::from_secs(3_600))
+        });
+        let rehearse = layers.value(&settings::REHEARSE, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
@@ -305,6 +320,8 @@ impl Config {
                 listen,
                 conf_expire_time,
                 plugin_dir,
+                rescan_interval,
+                rehearse,
                 runtime_dir,
                 socket_mode,
                 backlog,
@@ -321,6 +338,26 @@ impl Config {
             _ => Err(ConfigErrors(problems)),
         }
     }
+}
+
+fn stand_in() -> ListenAddress {
+    ListenAddress::parse("unix:/given/by/the/gateway.sock")
+        .expect("the stand-in is a short absolute path")
+}
+
+/// Where a host in this environment listens: for commands that talk to a running one.
+///
+/// # Errors
+/// No variable says it, or one says it wrongly.
+pub fn listen_address(environment: &Environment) -> Result<ListenAddress, ConfigErrors> {
+    let mut layers = Layers {
+        flags: &Flags::new(),
+        environment,
+        file: File::default(),
+        effective: Effective::default(),
+        problems: Vec::new(),
+    };
+    read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
 }
 
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.

@@ -40,6 +40,9 @@ pub const SOCKET_NAME: &str = "control.sock";
 /// Permissions of the socket: its owner alone.
 pub const SOCKET_MODE: u32 = 0o600;
 
+/// Connections that may wait to be accepted.
+pub const BACKLOG: u32 = 16;
+
 /// Where the control socket of a host lies.
 pub fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join(SOCKET_NAME)

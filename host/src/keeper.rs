@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::JoinSet,
 };
 
@@ -72,6 +72,8 @@ pub struct Keeper {
     scanner: Scanner,
     watch: Watch,
     requests: mpsc::Receiver<Request>,
+    /// A signal asks for a look.
+    rescan: Arc<Notify>,
     /// Places where something is being loaded; they are not touched until that has ended.
     busy: BTreeSet<PathBuf>,
     loading: JoinSet<Tried>,
@@ -92,6 +94,7 @@ impl Keeper {
         manager: Arc<Manager>,
         plugin_dir: &Path,
         rescan_every: Duration,
+        rescan: Arc<Notify>,
     ) -> (Self, mpsc::Sender<Request>) {
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
         let keeper = Self {
@@ -99,6 +102,7 @@ impl Keeper {
             scanner: Scanner::new(plugin_dir),
             watch: Watch::new(plugin_dir, rescan_every),
             requests,
+            rescan,
             busy: BTreeSet::new(),
             loading: JoinSet::new(),
             gone: BTreeMap::new(),
@@ -115,7 +119,12 @@ impl Keeper {
                 _ = self.watch.changed() => {
                     self.look(Vetoes::Count).await;
                 }
-                Some(tried) = self.loading.join_next() => self.finish(tried),
+                () = self.rescan.notified() => {
+                    self.look(Vetoes::Count).await;
+                }
+                Some(tried) = self.loading.join_next() => {
+                    self.finish(tried);
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => return,
@@ -136,10 +145,10 @@ impl Keeper {
                 Seen::Unchanged(_) => None,
             })
             .collect();
-        let places: Vec<PathBuf> = found.iter().map(|found| found.place.clone()).collect();
         let results = self.manager.load_found(found).await;
         let mut serving = 0;
-        for (place, result) in places.into_iter().zip(&results) {
+        let tried = results.len();
+        for (place, result) in results {
             match result {
                 Ok(_) => serving += 1,
                 Err(error) => {
@@ -150,7 +159,7 @@ impl Keeper {
         }
         tracing::info!(
             serving,
-            problems = scan.problems.len() + results.len() - serving,
+            problems = scan.problems.len() + tried - serving,
             "the plugin directory has been read"
         );
     }

@@ -1,8 +1,8 @@
 //! When to stop: signals, and the end of standard input.
 //!
 //! SIGTERM and SIGINT mean it; so does the end of standard input where that is a pipe, since the
-//! gateway holds its other end and nobody kills an orphan. SIGHUP is kept for later and changes
-//! nothing. This module says that the host stops and how long it may take; what stopping means is
+//! gateway holds its other end and nobody kills an orphan. SIGHUP asks for a look at the plugin
+//! directory. This module says that the host stops and how long it may take; what stopping means is
 //! the worker's affair.
 
 use std::io;
@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FileType;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::listen::Binding;
 use crate::worker::Shutdown;
@@ -53,7 +53,7 @@ impl Lifecycle {
         })
     }
 
-    /// Watches from a thread of its own, and says when and how to stop.
+    /// Watches from a thread of its own, and says when and how to stop; a SIGHUP notifies `rescan`.
     ///
     /// Where the process still lives 60 ms after `drain_time` from then, `overdue` is called once:
     /// a plugin that does not return must not keep the host past the gateway's patience.
@@ -65,6 +65,7 @@ impl Lifecycle {
         binding: Arc<Binding>,
         ignore_stdin: bool,
         drain_time: Duration,
+        rescan: Arc<Notify>,
         overdue: impl FnOnce() + Send + 'static,
     ) -> io::Result<watch::Receiver<Shutdown>> {
         let input_ended = match ignore_stdin {
@@ -82,7 +83,7 @@ impl Lifecycle {
                     hangup,
                 } = self;
                 runtime.block_on(async {
-                    let reason = wait_for_reason(terminate, interrupt, hangup, input_ended).await;
+                    let reason = wait_for_reason(terminate, interrupt, hangup, input_ended, &rescan).await;
                     let how = if binding.has_successor() {
                         Shutdown::HandedOver
                     } else {
@@ -104,6 +105,7 @@ async fn wait_for_reason(
     mut interrupt: Signal,
     mut hangup: Signal,
     input_ended: Option<oneshot::Receiver<()>>,
+    rescan: &Notify,
 ) -> &'static str {
     let input_ended = async {
         // An error means that the thread gave up without having seen an end.
@@ -120,7 +122,10 @@ async fn wait_for_reason(
             _ = terminate.recv() => return "SIGTERM",
             _ = interrupt.recv() => return "SIGINT",
             () = &mut input_ended => return "standard input ended",
-            _ = hangup.recv() => tracing::info!("SIGHUP does nothing in this version"),
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: looking at the plugin directory");
+                rescan.notify_one();
+            }
         }
     }
 }

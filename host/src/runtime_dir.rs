@@ -90,7 +90,7 @@ impl RuntimeDir {
     /// The place cannot be written, or belongs to another user.
     pub fn open(parent: &Path, listen_path: &Path) -> Result<Self, RuntimeDirError> {
         ensure_directory(parent)?;
-        let shared = parent.join(address_name(listen_path));
+        let shared = Self::place_of(parent, listen_path);
         ensure_directory(&shared)?;
         let process = std::process::id();
         for attempt in 0..MAX_NAMES {
@@ -107,6 +107,11 @@ impl RuntimeDir {
             }
         }
         Err(RuntimeDirError::NoNameLeft { path: shared })
+    }
+
+    /// Where the directory of a listen address is, or would be.
+    pub fn place_of(parent: &Path, listen_path: &Path) -> PathBuf {
+        parent.join(address_name(listen_path))
     }
 
     /// The directory of the listen address, which a successor on the same address shares.

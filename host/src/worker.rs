@@ -3,19 +3,22 @@
 //! A worker takes a bound listener and a shutdown; it owns neither signals nor the socket's file,
 //! so that a supervisor can stand above it.
 
-use std::{io, os::unix::net::UnixListener, sync::Arc, thread, time::Duration};
+use std::{io, os::unix::net::UnixListener, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
 };
 
 use crate::{
     config::Config,
     memory::MemoryBudget,
     pipeline::Pipeline,
+    control,
+    keeper::{Keeper, Request},
+    listen::Binding,
     plugin::{
-        manager::{Loaded, Manager, Options},
+        manager::{Manager, Options},
         registry::Registry,
     },
     runtime_dir::RuntimeDir,
@@ -31,6 +34,9 @@ pub use crate::server::Shutdown;
 
 /// Lines per reason and second that failing calls may write.
 const FAILURE_LINES_PER_SECOND: u32 = 1;
+
+/// This very program, also where its file has been replaced meanwhile.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
@@ -60,6 +66,7 @@ pub fn run(
     config: Arc<Config>,
     runtime_dir: RuntimeDir,
     shutdown: watch::Receiver<Shutdown>,
+    rescan: Arc<Notify>,
 ) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
@@ -67,7 +74,7 @@ pub fn run(
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
-    let result = control.block_on(work(listener, &config, &runtime_dir, shutdown));
+    let result = control.block_on(work(listener, &config, &runtime_dir, shutdown, rescan));
     // Plugins may sit on the pool's threads; the process ends without waiting for them.
     control.shutdown_background();
     result
@@ -78,6 +85,7 @@ async fn work(
     config: &Config,
     runtime_dir: &RuntimeDir,
     mut shutdown: watch::Receiver<Shutdown>,
+    rescan: Arc<Notify>,
 ) -> Result<(), WorkerError> {
     let registry = Arc::new(Registry::new());
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
@@ -109,11 +117,19 @@ async fn work(
             plugin_dir: config.plugin_dir.clone(),
             private_dir: runtime_dir.private().to_owned(),
             operator: config.plugins.to_operator(),
+            rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
         },
-        registry,
+        compiler,
     ));
-    let loading = Arc::clone(&manager);
-    tokio::spawn(async move { report(&loading.load_all().await) });
+    let (keeper, requests) = Keeper::new(
+        Arc::clone(&manager),
+        &config.plugin_dir,
+        config.rescan_interval,
+        rescan,
+    );
+    tokio::spawn(keeper.run());
+    // Dropped at the end, which removes the socket if it is still ours.
+    let _control = serve_control(runtime_dir, requests);
 
     tokio::select! {
         _ = shutdown.wait_for(|state| *state != Shutdown::Running) => {}
@@ -183,17 +199,21 @@ fn limits_of(config: &Config) -> Limits {
     }
 }
 
-/// Says what the first scan found.
-fn report(loaded: &Loaded) {
-    for problem in &loaded.problems {
-        tracing::error!("{problem}");
+/// Opens the control socket. Without one the host serves all the same, and says so.
+fn serve_control(runtime_dir: &RuntimeDir, requests: mpsc::Sender<Request>) -> Option<Binding> {
+    let path = control::socket_path(runtime_dir.shared());
+    let lock = runtime_dir
+        .address_lock()
+        .inspect_err(|error| tracing::error!(%error, "there is no control socket"))
+        .ok()?;
+    match Binding::bind(&path, control::SOCKET_MODE, control::BACKLOG, lock) {
+        Ok((binding, listener)) => {
+            tokio::spawn(control::serve(listener, requests));
+            Some(binding)
+        }
+        Err(error) => {
+            tracing::error!(%error, "there is no control socket");
+            None
+        }
     }
-    for failure in &loaded.failures {
-        tracing::error!(plugin = %failure.plugin, version = %failure.version, "{failure}");
-    }
-    tracing::info!(
-        serving = loaded.serving.len(),
-        problems = loaded.problems.len() + loaded.failures.len(),
-        "the plugin directory has been read"
-    );
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use rustix::fs::Mode;
 use rustix::process::Resource;
+use tokio::sync::Notify;
 
 use super::{FAILURE, output};
 use crate::config::settings::{self, Kind, Setting};
@@ -54,7 +55,7 @@ Configuration file (TOML): the keys that stand with each flag, and for each plug
 
 Signals: SIGTERM and SIGINT stop the host: calls that are open may end within
 --drain-time, at once where a next host has taken the socket over. The end of standard
-input, where it is a pipe, means the same.
+input, where it is a pipe, means the same. SIGHUP looks at the plugin directory.
 
 Exit codes: 0 it worked, 1 it did not, 2 a flag or the configuration is wrong.";
 
@@ -153,11 +154,13 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
             std::process::exit(1);
         }
     };
+    let rescan = Arc::new(Notify::new());
     let shutdown = lifecycle
         .watch(
             Arc::clone(&binding),
             config.ignore_stdin,
             config.limits.drain_time,
+            Arc::clone(&rescan),
             overdue,
         )
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
@@ -165,7 +168,7 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
     if removed > 0 {
         tracing::info!(removed, "removed what dead hosts left on this address");
     }
-    let served = worker::run(listener, config, runtime, shutdown).map_err(|e| text(&e));
+    let served = worker::run(listener, config, runtime, shutdown, rescan).map_err(|e| text(&e));
     // Here and not by dropping: the thread that watches holds it as well.
     binding.remove();
     tracing::info!("stopped");

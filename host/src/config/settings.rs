@@ -185,6 +185,28 @@ pub const PLUGIN_DIR: Setting = Setting {
     group: PLUGINS,
 };
 
+/// How often the plugin directory is looked at without being told to.
+pub const RESCAN_INTERVAL: Setting = Setting {
+    key: "rescan_interval",
+    flag: "rescan-interval",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("30s"),
+    help: "How often the plugin directory is looked at where the system reports no change, as on network file systems",
+    group: PLUGINS,
+};
+
+/// Whether plugins are tried out before they are loaded.
+pub const REHEARSE: Setting = Setting {
+    key: "rehearse",
+    flag: "rehearse",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("true"),
+    help: "Load each plugin in a throw-away process before this one loads it, so that one that crashes or hangs there costs nothing",
+    group: PLUGINS,
+};
+
 /// Where private files of a running host live.
 pub const RUNTIME_DIR: Setting = Setting {
     key: "runtime_dir",
@@ -342,7 +364,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 24] = [
+pub const ALL: [&Setting; 26] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -353,6 +375,8 @@ pub const ALL: [&Setting; 24] = [
     &RESPONSE_FAILURE,
     &ASK_METHOD_FOR_HEAD,
     &PLUGIN_DIR,
+    &RESCAN_INTERVAL,
+    &REHEARSE,
     &RUNTIME_DIR,
     &MAX_CONNECTIONS,
     &MAX_FRAME_BYTES,

@@ -43,6 +43,9 @@ pub struct Discovery {
 pub struct Candidate {
     /// What it is.
     pub metadata: Metadata,
+    /// What it stands for in the plugin directory: its own directory, or its library where that lies
+    /// bare.
+    pub place: PathBuf,
     /// The directory that it was found in, as the operator wrote it.
     pub directory: PathBuf,
     /// Its library in there.
@@ -195,6 +198,7 @@ impl Discovery {
         match (judged, misplaced) {
             (Ok(judged), None) => self.found.push(Candidate {
                 metadata,
+                place: directory.to_owned(),
                 directory: directory.to_owned(),
                 library_path,
                 bytes: judged.bytes,
@@ -226,6 +230,7 @@ impl Discovery {
         }
         self.found.push(Candidate {
             metadata,
+            place: directory.to_owned(),
             directory: directory.to_owned(),
             library_path,
             bytes: judged.bytes,
@@ -292,12 +297,58 @@ impl Discovery {
 }
 
 impl Candidate {
+    /// What remains of it when its bytes have been copied.
+    #[must_use]
+    pub fn into_origin(self) -> Origin {
+        Origin {
+            metadata: self.metadata,
+            place: self.place,
+            library_path: self.library_path,
+            digest: self.digest,
+            build_info: self.build_info,
+        }
+    }
+
+    /// The candidate again, from the bytes of its copy; none where they are not those that were
+    /// judged.
+    #[must_use]
+    pub fn from_copy(origin: &Origin, bytes: Vec<u8>) -> Option<Self> {
+        if Digest::of(&bytes) != origin.digest {
+            return None;
+        }
+        Some(Self {
+            metadata: origin.metadata.clone(),
+            place: origin.place.clone(),
+            directory: origin.place.clone(),
+            library_path: origin.library_path.clone(),
+            bytes,
+            digest: origin.digest,
+            build_info: origin.build_info.clone(),
+            warnings: Vec::new(),
+        })
+    }
+
     /// Name and precedence: what only one plugin can have. (Build metadata has no precedence.)
     fn claim(&self) -> (PluginName, Version) {
         let mut version = self.metadata.version.clone();
         version.build = semver::BuildMetadata::EMPTY;
         (self.metadata.name.clone(), version)
     }
+}
+
+/// What a loaded plugin was made of, without the library's bytes.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// What it is.
+    pub metadata: Metadata,
+    /// Its place in the plugin directory, see [`Candidate::place`].
+    pub place: PathBuf,
+    /// The operator's file.
+    pub library_path: PathBuf,
+    /// Digest of the library.
+    pub digest: Digest,
+    /// What the library says about itself.
+    pub build_info: BuildInfo,
 }
 
 impl fmt::Debug for Candidate {

@@ -21,14 +21,14 @@ use serde_json::Value;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
-    discovery::{Candidate, Discovery, Problem, discover},
+    discovery::{Candidate, Discovery, Origin, Problem, discover},
     library::LibraryError,
     metadata::{Metadata, PluginName},
     private_copy::{CopyError, PrivateCopy},
     registry::{
-        Generation, Missing, Origin, RefusedConfiguration, Registry, Requested, Snapshot,
+        Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
     },
-    rehearsal::{self, RehearsalError},
+    rehearsal::RehearsalError,
     schema::Violations,
     settings::{Operator, PluginSettings},
 };
@@ -60,8 +60,9 @@ pub struct Options {
     pub private_dir: PathBuf,
     /// The operator's word on single plugins.
     pub operator: Operator,
-    /// Whether a version is tried out in a throw-away process before this one loads it.
-    pub rehearse: bool,
+    /// The program that tries a version out in a throw-away process before this one loads it, as
+    /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
+    pub rehearse_with: Option<PathBuf>,
 }
 
 /// Manages the plugins of one registry.
@@ -82,7 +83,7 @@ pub struct Options {
 ///         plugin_dir: "/etc/plugin-host/plugins".into(),
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
-///         rehearse: false,
+///         rehearse_with: None,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
@@ -239,24 +240,24 @@ pub enum RollbackError {
     Load(#[from] LoadError),
 }
 
-impl Options {
-    /// What the operator says about a plugin.
-    fn said(&self, metadata: &Metadata) -> Result<&PluginSettings, LoadErrorCause> {
-        self.operator
-            .of(metadata.name.as_str())
-            .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))
+/// What the operator says about a plugin, and the settings that it gets.
+///
+/// # Errors
+/// They cannot be used, or do not fit the plugin's schema.
+pub fn settings_of<'a>(
+    metadata: &Metadata,
+    operator: &'a Operator,
+) -> Result<(&'a PluginSettings, Value), LoadErrorCause> {
+    let said = operator
+        .of(metadata.name.as_str())
+        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
+    let settings = said.merged_with(&metadata.settings);
+    if let Some(schema) = &metadata.settings_schema {
+        schema
+            .check(&settings)
+            .map_err(LoadErrorCause::SettingsSchema)?;
     }
-
-    /// The settings that a plugin is given.
-    fn settings_for(&self, metadata: &Metadata) -> Result<Value, LoadErrorCause> {
-        let settings = self.said(metadata)?.merged_with(&metadata.settings);
-        if let Some(schema) = &metadata.settings_schema {
-            schema
-                .check(&settings)
-                .map_err(LoadErrorCause::SettingsSchema)?;
-        }
-        Ok(settings)
-    }
+    Ok((said, settings))
 }
 
 impl Manager {
@@ -293,7 +294,7 @@ impl Manager {
             problems: discovery.problems,
             ..Loaded::default()
         };
-        for result in self.load_found(discovery.found).await {
+        for (_, result) in self.load_found(discovery.found).await {
             match result {
                 Ok(generation) => loaded.serving.push(generation),
                 Err(error) => loaded.failures.push(error),
@@ -303,11 +304,12 @@ impl Manager {
     }
 
     /// Loads what was found, all at the same time. Routes of a plugin that no version serves yet
-    /// wait for it; one that takes its time holds up its own routes and no others.
+    /// wait for it; one that takes its time holds up its own routes and no others. Each result comes
+    /// with its place.
     pub async fn load_found(
         &self,
         found: Vec<Candidate>,
-    ) -> Vec<Result<Arc<Generation>, LoadError>> {
+    ) -> Vec<(PathBuf, Result<Arc<Generation>, LoadError>)> {
         let names: Vec<PluginName> = found
             .iter()
             .map(|candidate| candidate.metadata.name.clone())
@@ -317,9 +319,10 @@ impl Manager {
             .into_iter()
             .zip(names)
             .map(|(candidate, name)| async move {
+                let place = candidate.place.clone();
                 let loaded = self.load(candidate, Vetoes::Count).await;
                 self.swap(|snapshot| snapshot.without_loading(&name)).await;
-                loaded
+                (place, loaded)
             })
             .collect();
         let mut results = Vec::with_capacity(loading.len());
@@ -355,7 +358,7 @@ impl Manager {
             Arc::clone(slots.entry(candidate.place.clone()).or_default())
         };
         let mut slot = slot.lock().await;
-        let attempted = (candidate.metadata.version.clone(), candidate.digest.clone());
+        let attempted = (candidate.metadata.version.clone(), candidate.digest);
         let loaded = self
             .transact(candidate, slot.serving.as_ref(), vetoes)
             .await;
@@ -380,16 +383,10 @@ impl Manager {
         vetoes: Vetoes,
     ) -> Result<Arc<Generation>, LoadError> {
         let subject = construct::Subject::of(&candidate);
-        if self.options.rehearse {
-            let rehearsed = async {
-                let settings = self.options.settings_for(&candidate.metadata)?;
-                rehearsal::rehearse(&candidate, &settings, &self.options.private_dir).await?;
-                Ok(())
-            };
-            if let Err(cause) = rehearsed.await {
-                return Err(subject.refused(cause));
-            }
-        }
+        let candidate = match construct::rehearse(candidate, &self.options).await {
+            Ok(candidate) => candidate,
+            Err(cause) => return Err(subject.refused(cause)),
+        };
         let generation = Arc::new(construct::construct(candidate, &self.options).await?);
         let tried = match self.try_out(&generation, old, vetoes).await {
             Ok(tried) => tried,

@@ -7,25 +7,23 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use plugin_abi::{
     abi::{CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult},
-    build_info::BuildInfo,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::watch;
 
 use super::{
-    metadata::{Digest, Execution, FailurePolicy, Metadata, Needs, PluginName},
+    discovery::Origin,
+    metadata::{Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
     settings::PluginSettings,
 };
-use crate::pipeline::call::Phase;
 
 /// How a generation is run: its metadata, with the operator's settings over it.
 #[derive(Debug, Clone)]
@@ -53,21 +51,6 @@ impl Rules {
             config_schema: metadata.config_schema.clone(),
         }
     }
-}
-
-/// What a generation was made of, without the library's bytes: those are in its private copy.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// What it is.
-    pub metadata: Metadata,
-    /// The directory that it was found in.
-    pub directory: PathBuf,
-    /// The operator's file.
-    pub library_path: PathBuf,
-    /// Digest of the library.
-    pub digest: Digest,
-    /// What the library says about itself.
-    pub build_info: BuildInfo,
 }
 
 /// One loaded version of one plugin.
@@ -181,13 +164,15 @@ impl Configured {
         &self.generation
     }
 
-    /// Begins the plugin's part of a call. The future keeps what it runs in the library alive by
-    /// itself; nothing of it needs this value any more.
-    pub fn run(&self, phase: Phase, call: CallObject) -> FfiFuture<Outcome> {
-        match phase {
-            Phase::Request => self.object.request(call),
-            Phase::Response => self.object.response(call),
-        }
+    /// Begins the plugin's part of a request call. The future keeps what it runs in the library
+    /// alive by itself; nothing of it needs this value any more.
+    pub fn request(&self, call: CallObject) -> FfiFuture<Outcome> {
+        self.object.request(call)
+    }
+
+    /// Begins the plugin's part of a response call, as [`Configured::request`] does.
+    pub fn response(&self, call: CallObject) -> FfiFuture<Outcome> {
+        self.object.response(call)
     }
 }
 
@@ -204,6 +189,17 @@ pub struct Requested {
     pub name: PluginName,
     /// Which versions will do; any release where there is none.
     pub requirement: Option<VersionReq>,
+}
+
+impl Requested {
+    /// Whether a version of a plugin is what is meant.
+    pub fn fits(&self, name: &PluginName, version: &Version) -> bool {
+        self.name == *name
+            && self
+                .requirement
+                .as_ref()
+                .is_none_or(|requirement| requirement.matches(version))
+    }
 }
 
 /// A route names no plugin that could serve: the operator's fault, but for [`Missing::Loading`].

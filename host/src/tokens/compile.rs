@@ -122,6 +122,11 @@ impl Compiler {
         }
     }
 
+    /// The registry whose plugins it compiles against.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
     /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
     /// take its time: never on an event loop.
     pub fn try_out(&self, next: &Snapshot, generation: &Arc<Generation>) -> TriedOut {

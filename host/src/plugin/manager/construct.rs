@@ -9,12 +9,13 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{LoadError, LoadErrorCause, Options};
+use super::{LoadError, LoadErrorCause, Options, settings_of};
 use crate::plugin::{
     discovery::Candidate,
     library::{Library, LibraryError, Services},
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
+    rehearsal::Rehearsal,
 };
 
 /// Time that a plugin may take to open, construct and run its `on_load`.
@@ -51,7 +52,7 @@ pub(super) async fn construct(
                 plugin = %subject.plugin,
                 version = %subject.version,
                 library = %subject.library.display(),
-                digest = %generation.digest(),
+                digest = %generation.origin().digest,
                 milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
                 "plugin loaded"
             );
@@ -87,8 +88,45 @@ impl Subject {
     }
 }
 
+/// Tries a candidate out in a throw-away process, where the operator wants that; gives it back.
+pub(super) async fn rehearse(
+    candidate: Candidate,
+    options: &Arc<Options>,
+) -> Result<Candidate, LoadErrorCause> {
+    let Some(program) = options.rehearse_with.clone() else {
+        return Ok(candidate);
+    };
+    let options = Arc::clone(options);
+    let rehearsing = Handle::current().spawn_blocking(move || {
+        let (_, settings) = settings_of(&candidate.metadata, &options.operator)?;
+        let rehearsed = Rehearsal {
+            program: &program,
+            plugin: &candidate.metadata.name,
+            version: &candidate.metadata.version,
+            library: &candidate.bytes,
+            settings: &settings,
+            configurations: &[],
+            time: LOAD_TIME,
+        }
+        .run();
+        if rehearsed.result.is_err() && !rehearsed.output.is_empty() {
+            tracing::warn!(
+                plugin = %candidate.metadata.name,
+                version = %candidate.metadata.version,
+                output = rehearsed.output.trim_end(),
+                "what the plugin said before its rehearsal failed"
+            );
+        }
+        rehearsed.result?;
+        Ok(candidate)
+    });
+    rehearsing
+        .await
+        .unwrap_or_else(|ended| Err(LoadErrorCause::Ended(ended.to_string())))
+}
+
 async fn open(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
-    let settings = options.settings_for(&candidate.metadata)?;
+    let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
     let copy = PrivateCopy::write(
         &options.private_dir,
         &candidate.metadata.name,
@@ -104,6 +142,7 @@ async fn open(candidate: Candidate, options: &Options) -> Result<Generation, Loa
     let plugin = Library::open(copy.path())?
         .create(services, &settings)
         .await?;
-    let rules = Rules::new(&candidate.metadata, options.said(&candidate.metadata)?);
-    Ok(Generation::new(candidate.without_bytes(), rules, plugin, copy))
+    let rules = Rules::new(&candidate.metadata, said);
+    let origin = Arc::new(candidate.into_origin());
+    Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
 }

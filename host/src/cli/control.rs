@@ -1,0 +1,185 @@
+//! `plugin-host status`, `reload` and `rollback`: what is asked of a running host over its control
+//! socket. They are one file because they differ in a line each.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use clap::Args;
+use hyper::Method;
+use serde_json::Value;
+
+use super::output;
+use crate::{
+    config::{Config, Environment, Flags, settings},
+    control::{self, client},
+    runtime_dir::RuntimeDir,
+};
+
+/// Which host is meant.
+#[derive(Debug, Args)]
+struct Host {
+    /// The address that the host listens on [default: $APISIX_LISTEN_ADDRESS]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The host's --runtime-dir, where it was given one
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<String>,
+    /// The control socket itself, in place of the two above
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["listen", "runtime_dir"])]
+    control: Option<PathBuf>,
+    /// Give the host's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show what serves in a running host
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    host: Host,
+}
+
+/// Make a running host look at its plugin directory now
+///
+/// What failed before is tried again, also where its files have not changed.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct ReloadArgs {
+    /// Load also what refuses configurations that work now: their routes then fail closed
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    host: Host,
+}
+
+/// Go back to the version of a plugin that served before
+///
+/// The host has kept a copy of it. The operator's file is not loaded again until it changes.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct RollbackArgs {
+    /// The plugin: NAME, or NAME@REQUIREMENT where several versions stand side by side
+    plugin: String,
+    /// Go back also to what refuses configurations that work now
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn status(args: &StatusArgs) -> u8 {
+    args.host.ask(Method::GET, "/v1/status", show_status)
+}
+
+pub(super) fn reload(args: &ReloadArgs) -> u8 {
+    let target = format!("/v1/reload?force={}", args.force);
+    args.host.ask(Method::POST, &target, show_reload)
+}
+
+pub(super) fn rollback(args: &RollbackArgs) -> u8 {
+    let target = format!(
+        "/v1/plugins/{}/rollback?force={}",
+        percent_encoded(&args.plugin),
+        args.force
+    );
+    args.host.ask(Method::POST, &target, |answer| {
+        format!("{} serves\n", text(answer, "serving"))
+    })
+}
+
+impl Host {
+    fn ask(&self, method: Method, target: &str, show: impl Fn(&Value) -> String) -> u8 {
+        let socket = match self.control_socket() {
+            Ok(socket) => socket,
+            Err(reason) => return output::refuse(&reason),
+        };
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return output::fail(&error.to_string()),
+        };
+        match runtime.block_on(client::ask(&socket, method, target)) {
+            Ok(answer) if self.json => output::print(&format!("{answer:#}\n")),
+            Ok(answer) => output::print(&show(&answer)),
+            Err(error) => output::fail(&error.to_string()),
+        }
+    }
+
+    fn control_socket(&self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.control {
+            return Ok(path.clone());
+        }
+        let mut flags = Flags::new();
+        if let Some(listen) = &self.listen {
+            flags = flags.with(&settings::LISTEN, listen);
+        }
+        if let Some(runtime_dir) = &self.runtime_dir {
+            flags = flags.with(&settings::RUNTIME_DIR, runtime_dir);
+        }
+        let config =
+            Config::load(&flags, &Environment::of_process()).map_err(|error| error.to_string())?;
+        let place = RuntimeDir::place_of(&config.runtime_dir, config.listen.path());
+        Ok(control::socket_path(&place))
+    }
+}
+
+fn show_status(status: &Value) -> String {
+    let mut shown = String::new();
+    let plugins = status["plugins"].as_array().map_or(&[][..], Vec::as_slice);
+    for plugin in plugins {
+        let name = text(plugin, "name");
+        let _ = match plugin["serving"].as_str() {
+            Some(version) => writeln!(shown, "{name} {version} serves, from {}", text(plugin, "place")),
+            None => writeln!(shown, "{name} does not serve, {}", text(plugin, "place")),
+        };
+        if let Some(previous) = plugin["previous"].as_str() {
+            let _ = writeln!(shown, "  before: {previous}");
+        }
+        if let Some(error) = plugin["last_error"].as_str() {
+            let _ = writeln!(shown, "  last try failed: {error}");
+        }
+    }
+    if plugins.is_empty() {
+        shown.push_str("no plugin has been loaded\n");
+    }
+    let retired = &status["retired"];
+    let _ = writeln!(
+        shown,
+        "retired generations: {} still in use, {} unloaded, {} stuck",
+        retired["draining"], retired["unloaded"], retired["stuck"]
+    );
+    shown
+}
+
+fn show_reload(reloaded: &Value) -> String {
+    let list = |key: &str| reloaded[key].as_array().cloned().unwrap_or_default();
+    let mut shown = String::new();
+    for loaded in list("loaded") {
+        let _ = writeln!(shown, "{} serves", loaded.as_str().unwrap_or_default());
+    }
+    for problem in list("problems") {
+        let _ = writeln!(shown, "problem: {}", problem.as_str().unwrap_or_default());
+    }
+    if shown.is_empty() {
+        shown.push_str("nothing has changed\n");
+    }
+    shown
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or("?")
+}
+
+/// Requirements have signs in them that a path must not have.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
