@@ -588,8 +588,9 @@ impl ConnectedGateway<'_> {
                 Ok(FrameType::ExtraInfo) => {}
                 Ok(other) => return Err(CallError::OutOfPlace(other)),
                 Err(ReadError::OutOfMemory(_)) => {
-                    self.connection.skip_frame().await?;
+                    // First, since the skipping may be given up and goes on with the next frame.
                     *self.unread_answers -= 1;
+                    self.connection.skip_frame().await?;
                     if *self.unread_answers == 0 {
                         return Ok(Answer::Refused(AskStatus::OUT_OF_MEMORY));
                     }
