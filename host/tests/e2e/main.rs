@@ -16,8 +16,10 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod chains;
 mod errors;
 mod extra_info;
+mod failures;
 mod five_plugins;
 mod replay;
 mod request_effects;

@@ -256,6 +256,15 @@ impl Gateway {
         }
     }
 
+    /// Whether nothing has come from the host that was not received yet.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.read(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.incoming.is_empty()
+            && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn try_receive(&mut self) -> Option<Message> {
         loop {
             if let Some(frame) = self.incoming.frame() {
