@@ -3,6 +3,8 @@
 //! What was typed lives here only; commands turn it into values of the layers below. Exit codes
 //! are the same for all commands; every help text names them.
 
+mod call;
+mod check;
 mod output;
 mod run;
 mod version;
@@ -31,6 +33,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::RunArgs),
+    Call(Box<call::CallArgs>),
+    Check(check::CheckArgs),
+    Rehearse(check::RehearseArgs),
     Version(version::VersionArgs),
 }
 
@@ -38,6 +43,9 @@ enum Command {
 pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Call(args) => call::call(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Rehearse(_) => check::rehearse(),
         Command::Version(args) => version::version(&args),
     };
     ExitCode::from(code)

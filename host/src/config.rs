@@ -30,6 +30,7 @@ pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
+use crate::plugin::settings::Operator;
 pub use crate::server::ResponseFailure;
 
 /// Most bytes of data that a frame can have: its length travels in three bytes.
@@ -232,9 +233,15 @@ impl Config {
     /// # Errors
     /// As for [`Config::load`].
     pub fn check(flags: &Flags, environment: &Environment) -> Result<Effective, ConfigErrors> {
-        let stand_in = ListenAddress::parse("unix:/given/by/the/gateway.sock")
-            .expect("the stand-in is a short absolute path");
-        Self::read(flags, environment, Some(stand_in)).map(|config| config.effective)
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.effective)
+    }
+
+    /// Reads what the operator says about plugins, for a command that loads them without a host.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn operator(flags: &Flags, environment: &Environment) -> Result<Operator, ConfigErrors> {
+        Self::read(flags, environment, Some(stand_in())).map(|config| config.plugins.to_operator())
     }
 
     /// The configuration in force as text, without secrets.
@@ -321,6 +328,26 @@ impl Config {
             _ => Err(ConfigErrors(problems)),
         }
     }
+}
+
+fn stand_in() -> ListenAddress {
+    ListenAddress::parse("unix:/given/by/the/gateway.sock")
+        .expect("the stand-in is a short absolute path")
+}
+
+/// Where a host in this environment listens: for commands that talk to a running one.
+///
+/// # Errors
+/// No variable says it, or one says it wrongly.
+pub fn listen_address(environment: &Environment) -> Result<ListenAddress, ConfigErrors> {
+    let mut layers = Layers {
+        flags: &Flags::new(),
+        environment,
+        file: File::default(),
+        effective: Effective::default(),
+        problems: Vec::new(),
+    };
+    read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
 }
 
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.

@@ -2,8 +2,10 @@
 //!
 //! Modules in reading order; each uses only those that come after it.
 
+pub mod check;
 pub mod manager;
 pub mod registry;
+pub mod rehearsal;
 
 #[allow(
     unsafe_code,

@@ -15,16 +15,13 @@
 //! It never performs I/O and never opens a library: the host does, and hands the symbol to
 //! [`module_of`].
 
+mod compatibility;
 mod layout;
 
 use std::fmt;
 
 use abi_stable::{
-    StableAbi,
-    abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
-    library::{RootModule, RootModuleError},
-    package_version_strings,
-    sabi_types::VersionStrings,
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
 };
 
 pub use abi_stable::{
@@ -386,22 +383,5 @@ impl std::error::Error for ModuleError {}
 /// # Errors
 /// The header, a layout or the constructor does not fit.
 pub fn module_of(header: AbiHeaderRef) -> Result<PluginModuleRef, ModuleError> {
-    let header = header
-        .upgrade()
-        .map_err(|error| ModuleError::Header(error.to_string()))?;
-    let Some(layout) = header.layout() else {
-        return Err(ModuleError::Header(
-            "the library does not describe its layout".to_owned(),
-        ));
-    };
-    check_layout_compatibility_with_globals(
-        <PluginModuleRef as StableAbi>::LAYOUT,
-        layout,
-        &CheckingGlobals::new(),
-    )
-    .map_err(|errors| ModuleError::Layout(errors.to_string()))?;
-    // SAFETY: the layout that the library's header declares for its root module was found
-    // compatible with `PluginModuleRef` just above.
-    unsafe { header.unchecked_layout::<PluginModuleRef>() }
-        .map_err(|error: RootModuleError| ModuleError::Constructor(error.to_string()))
+    compatibility::root_module(header)
 }

@@ -1,11 +1,16 @@
-//! Writing a command's result to standard output, or a complaint to standard error.
+//! What commands share: writing a result to standard output or a complaint to standard error, and
+//! reading what was typed from a file.
 //!
 //! Unlike the macros of the standard library, this does not panic where the reader has gone away
 //! (`plugin-host version | head -0`): who does not read does not want.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+
+use plugin_proto::frame::MAX_DATA_LEN;
 
 use super::{FAILURE, USAGE};
+use crate::config::Environment;
 
 /// Writes a result. Gives exit code 0, or 1 where it could not be written to a reader who is
 /// still there.
@@ -18,6 +23,54 @@ pub(super) fn print(text: &str) -> u8 {
         Ok(()) => 0,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(error) => fail(&format!("cannot write to standard output: {error}")),
+    }
+}
+
+/// Colours, where standard output is a terminal whose user has not asked for none (NO_COLOR).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    colours: bool,
+}
+
+impl Paint {
+    pub(super) fn of_stdout(environment: &Environment) -> Self {
+        Self {
+            colours: io::stdout().is_terminal() && environment.get_os("NO_COLOR").is_none(),
+        }
+    }
+
+    pub(super) fn good(self, text: &str) -> String {
+        self.in_style("32", text)
+    }
+
+    pub(super) fn bad(self, text: &str) -> String {
+        self.in_style("31", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.in_style("2", text)
+    }
+
+    fn in_style(self, style: &str, text: &str) -> String {
+        if self.colours {
+            format!("\x1b[{style}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Bytes for a line: readable text as it is, anything that a terminal could obey escaped.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text
+            .chars()
+            .map(|c| match c.is_control() {
+                true => c.escape_default().to_string(),
+                false => c.to_string(),
+            })
+            .collect(),
+        Err(_) => bytes.escape_ascii().to_string(),
     }
 }
 
@@ -38,4 +91,25 @@ pub(super) fn complain(reason: &str) {
     for line in reason.lines() {
         let _ = writeln!(io::stderr(), "plugin-host: {line}");
     }
+}
+
+/// What stands there, or what a file holds: no more than fits a frame.
+pub(super) fn text_or_file(flag: &str, text: &str) -> Result<Vec<u8>, String> {
+    let Some(path) = text.strip_prefix('@') else {
+        return Ok(text.into());
+    };
+    let opened: io::Result<Box<dyn Read>> = match path {
+        "-" => Ok(Box::new(io::stdin())),
+        path => File::open(path).map(|file| Box::new(file) as Box<dyn Read>),
+    };
+    let mut bytes = Vec::new();
+    opened
+        .and_then(|file| file.take(MAX_DATA_LEN as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("{flag} @{path}: {error}"))?;
+    if bytes.len() > MAX_DATA_LEN {
+        return Err(format!(
+            "{flag} @{path}: more than the {MAX_DATA_LEN} bytes that fit a frame"
+        ));
+    }
+    Ok(bytes)
 }

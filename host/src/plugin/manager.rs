@@ -11,16 +11,17 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
     discovery::{Candidate, Discovery, Problem, discover},
     library::{Library, LibraryError, Services},
-    metadata::PluginName,
+    metadata::{Metadata, PluginName},
     private_copy::{CopyError, PrivateCopy},
     registry::{Generation, Missing, RefusedConfiguration, Registry, Requested, Rules, Snapshot},
     schema::Violations,
-    settings::Operator,
+    settings::{Operator, PluginSettings},
 };
 use crate::pipeline::{
     self, End, Pipeline,
@@ -337,16 +338,7 @@ impl Manager {
 
 async fn construct(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
     let metadata = candidate.metadata;
-    let said = options
-        .operator
-        .of(metadata.name.as_str())
-        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
-    let settings = said.merged_with(&metadata.settings);
-    if let Some(schema) = &metadata.settings_schema {
-        schema
-            .check(&settings)
-            .map_err(LoadErrorCause::SettingsSchema)?;
-    }
+    let (said, settings) = settings_of(&metadata, &options.operator)?;
     let copy = PrivateCopy::write(
         &options.private_dir,
         &metadata.name,
@@ -379,6 +371,26 @@ async fn construct(candidate: Candidate, options: &Options) -> Result<Generation
         plugin,
         copy,
     ))
+}
+
+/// What the operator says about a plugin, and the settings that it gets.
+///
+/// # Errors
+/// They cannot be used, or do not fit the plugin's schema.
+pub fn settings_of<'a>(
+    metadata: &Metadata,
+    operator: &'a Operator,
+) -> Result<(&'a PluginSettings, Value), LoadErrorCause> {
+    let said = operator
+        .of(metadata.name.as_str())
+        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
+    let settings = said.merged_with(&metadata.settings);
+    if let Some(schema) = &metadata.settings_schema {
+        schema
+            .check(&settings)
+            .map_err(LoadErrorCause::SettingsSchema)?;
+    }
+    Ok((said, settings))
 }
 
 /// Waits until nobody uses a generation any more, then runs its `on_unload` and drops it.

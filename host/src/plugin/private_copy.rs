@@ -82,6 +82,18 @@ impl PrivateCopy {
         }
     }
 
+    /// Writes a copy into memory, for a process that leaves nothing behind.
+    ///
+    /// # Errors
+    /// The system has no memory files, or no memory.
+    pub fn in_memory(name: &PluginName, version: &Version, bytes: &[u8]) -> io::Result<Self> {
+        let (path, memory) = write_memory(&format!("{name}-{version}.so"), bytes)?;
+        Ok(Self {
+            path,
+            memory: Some(memory),
+        })
+    }
+
     /// Where to map it from.
     pub fn path(&self) -> &Path {
         &self.path

@@ -34,7 +34,8 @@ use crate::{
 const COPIED_BYTES: usize = 4096;
 
 /// What the client gets in the response phase in place of a response that a plugin failed on.
-const RESPONSE_FAILED: &[u8] = b"503 Service Unavailable: this response could not be processed.\n";
+pub(crate) const RESPONSE_FAILED: &[u8] =
+    b"503 Service Unavailable: this response could not be processed.\n";
 
 /// A body of one byte: with it, the gateway answers 204, 304 and HEAD without sending the request
 /// upstream a second time, and the client gets no body all the same.

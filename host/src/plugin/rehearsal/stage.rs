@@ -1,0 +1,117 @@
+//! The process in which a plugin is tried, from inside.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use plugin_abi::abi::RResult;
+use rustix::process::{Resource, Rlimit, Signal};
+
+use super::task::{self, Report, Stage, Task};
+use crate::plugin::library::{Library, LibraryError, Services};
+use crate::plugin::metadata::{PluginName, parse_version};
+use crate::plugin::private_copy::PrivateCopy;
+
+/// Does what the process that started this one asks for on standard input. For a program whose
+/// only argument is [`COMMAND`](super::COMMAND), as the first thing in its life.
+///
+/// # Errors
+/// Nobody is there who asks: the program was not started by
+/// [`Rehearsal::run`](super::Rehearsal::run).
+pub fn perform() -> io::Result<()> {
+    // Before anything else, so that there is no moment in which the parent's death goes unnoticed
+    // by both this and the look at the parent below.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // A crash is what this process is for: no dump of it.
+    let nothing = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = rustix::process::setrlimit(Resource::Core, nothing);
+
+    // The plugin finds an empty standard input, and what it starts does not inherit the socket.
+    let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    let mut socket = BufReader::new(UnixStream::from(socket));
+    let task: Task = task::read(&mut socket)?
+        .ok_or_else(|| io::Error::other("nobody says on standard input what to rehearse"))?;
+    let library = read_bytes(&mut socket, task.library_bytes)?;
+    let configurations: Vec<Vec<u8>> = task
+        .configuration_bytes
+        .iter()
+        .map(|bytes| read_bytes(&mut socket, *bytes))
+        .collect::<io::Result<_>>()?;
+    let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+    if parent != Some(task.parent) {
+        return Err(io::Error::other("whoever asked is gone"));
+    }
+    let reports = socket.into_inner();
+    let last = match try_out(&task, &library, &configurations, &reports)? {
+        Ok(()) => Report::Done,
+        Err(reason) => Report::Refused(reason),
+    };
+    task::write(&reports, &last)
+}
+
+fn read_bytes(from: &mut impl Read, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    from.take(bytes).read_to_end(&mut read)?;
+    if read.len() as u64 != bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(read)
+}
+
+/// Runs the stages; the inner error is the plugin's word, the outer one the end of whoever listens.
+fn try_out(
+    task: &Task,
+    library: &[u8],
+    configurations: &[Vec<u8>],
+    reports: &UnixStream,
+) -> io::Result<Result<(), String>> {
+    let begins = |stage| task::write(reports, &Report::Begins(stage));
+    let (Ok(plugin), Ok(version)) = (PluginName::new(&task.plugin), parse_version(&task.version))
+    else {
+        return Ok(Err("not the name and version of a plugin".to_owned()));
+    };
+    // Timers and I/O are there, as in a host.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        begins(Stage::Open)?;
+        let copy = match PrivateCopy::in_memory(&plugin, &version, library) {
+            Ok(copy) => copy,
+            Err(error) => return Ok(Err(format!("there is no memory file for it: {error}"))),
+        };
+        let opened = match Library::open(copy.path()) {
+            Ok(opened) => opened,
+            Err(refused) => return Ok(Err(refused.to_string())),
+        };
+        begins(Stage::Load)?;
+        let services = Services {
+            plugin,
+            version: Arc::new(version),
+            clock: tokio::runtime::Handle::current(),
+        };
+        let loaded = match opened.create(services, &task.settings).await {
+            Ok(loaded) => loaded,
+            // The stage says the rest.
+            Err(LibraryError::Load(failure)) => return Ok(Err(failure.to_string())),
+            Err(refused) => return Ok(Err(refused.to_string())),
+        };
+        for configuration in configurations {
+            begins(Stage::Configure)?;
+            match loaded.configure(configuration.as_slice().into()) {
+                RResult::ROk(configured) => drop(configured),
+                RResult::RErr(failure) => return Ok(Err(failure.to_string())),
+            }
+        }
+        begins(Stage::Unload)?;
+        loaded.unload().await;
+        drop(loaded);
+        Ok(Ok(()))
+    })
+}
