@@ -527,7 +527,7 @@ fn log_skipped(shared: &Shared, token: &Token, id: u32, failure: &PluginFailure)
         tracing::warn!(
             route = %token.key(),
             request_id = id,
-            plugin = failure.plugin,
+            plugin = %failure.plugin,
             version = %failure.version,
             reason = %failure.reason,
             left_out,
