@@ -288,7 +288,7 @@ fn a_refused_configuration_closes_the_call_even_if_the_plugin_is_open() {
     for (conf, reason) in [
         (
             json!("not json at all"),
-            "scripted: the plugin refuses the configuration",
+            "scripted: version 0.1.0: the plugin refuses",
         ),
         (
             json!([{ "when_configured": { "fail": "not today" } }]),
@@ -328,11 +328,17 @@ fn a_configuration_that_does_not_fit_the_schema_is_refused_with_the_place_in_the
     ] {
         let token = gateway.route([(plugin, conf)]);
         assert_eq!(gateway.call(token, get("/")), ERROR, "{place}");
-        host.log_line(&["this route's chain cannot run", plugin, "schema", place]);
+        host.log_line(&[
+            "this route's chain cannot run",
+            plugin,
+            "0.1.0",
+            "schema",
+            place,
+        ]);
     }
     let token = gateway.route([("say", "{broken")]);
     assert_eq!(gateway.call(token, get("/")), ERROR);
-    host.log_line(&["this route's chain cannot run", "say", "line 1 column 2"]);
+    host.log_line(&["this route's chain cannot run", "say", "line 1, column 2"]);
 }
 
 #[test]
