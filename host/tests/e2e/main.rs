@@ -17,6 +17,7 @@ mod capture;
 mod message;
 
 mod chains;
+mod configurations;
 mod errors;
 mod extra_info;
 mod failures;
