@@ -44,8 +44,13 @@ pub enum RefusedPlugin {
     #[error(transparent)]
     Missing(#[from] Missing),
     /// It is loaded and refuses its configuration.
-    #[error("{0}")]
-    Configuration(#[from] RefusedConfiguration),
+    #[error("version {version}: {reason}")]
+    Configuration {
+        /// The version that would serve.
+        version: semver::Version,
+        /// Why it refuses.
+        reason: RefusedConfiguration,
+    },
 }
 
 impl Refused {
@@ -221,7 +226,11 @@ impl Compiler {
         let name = &prepared.plugins[index].name;
         let requested = Requested::parse(&String::from_utf8_lossy(name))?;
         let generation = snapshot.resolve(&requested)?;
-        Ok(self.instance(instance_key(prepared, index, generation), generation)?)
+        self.instance(instance_key(prepared, index, generation), generation)
+            .map_err(|reason| RefusedPlugin::Configuration {
+                version: generation.version().clone(),
+                reason,
+            })
     }
 
     /// The instance that is there already, or a new one.

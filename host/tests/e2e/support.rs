@@ -3,6 +3,7 @@
 mod gateway;
 mod host;
 mod libraries;
+pub(crate) mod versions;
 
-pub(crate) use gateway::{Answer, Call, Gateway, get, request, response};
-pub(crate) use host::Host;
+pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
+pub(crate) use host::{Host, wait_for};

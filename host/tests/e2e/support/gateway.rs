@@ -20,7 +20,6 @@ use crate::message::{Bytes, Message, Pair, Side};
 pub(crate) struct Gateway {
     stream: UnixStream,
     incoming: FrameBuffer,
-    writer: FrameWriter,
     last_id: u32,
     last_route: u32,
     variables: HashMap<String, Bytes>,
@@ -119,7 +118,6 @@ impl Gateway {
         Self {
             stream,
             incoming: FrameBuffer::new(),
-            writer: FrameWriter::new(),
             last_id: 0,
             last_route: 0,
             variables: HashMap::new(),
@@ -237,11 +235,7 @@ impl Gateway {
     }
 
     pub(crate) fn send(&mut self, message: &Message) {
-        let frame = message
-            .write(&mut self.writer)
-            .expect("what a gateway can say")
-            .expect("no more than fits a frame");
-        self.stream.write_all(frame).unwrap();
+        self.send_bytes(&frame(message));
     }
 
     /// Sends any bytes at all.
@@ -262,6 +256,15 @@ impl Gateway {
         }
     }
 
+    /// Whether nothing has come from the host that was not received yet.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.read(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.incoming.is_empty()
+            && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     fn try_receive(&mut self) -> Option<Message> {
         loop {
             if let Some(frame) = self.incoming.frame() {
@@ -279,6 +282,13 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A message of the gateway's as it travels.
+pub(crate) fn frame(message: &Message) -> Vec<u8> {
+    let mut writer = FrameWriter::new();
+    let frame = message.write(&mut writer).expect("what a gateway can say");
+    frame.expect("no more than fits a frame").to_vec()
 }
 
 impl PartialEq<&str> for Answer {

@@ -58,6 +58,35 @@ impl Host {
         socket_in(self.directory.path())
     }
 
+    /// Its plugin directory.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.directory.path().join("plugins")
+    }
+
+    /// Runs a command of the same program against this host, with `--listen` and `--runtime-dir`
+    /// added; gives its exit code, standard output and standard error.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_plugin-host"))
+            .args(arguments)
+            .arg("--listen")
+            .arg(self.socket())
+            .arg("--runtime-dir")
+            .arg(self.directory.path())
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

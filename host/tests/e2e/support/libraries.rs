@@ -15,6 +15,7 @@ const PLUGINS: &[(&str, &str)] = &[
     ("say", "plugins/say"),
     ("scripted", "host/tests/fixtures/scripted"),
     ("stub", "host/tests/fixtures/stub"),
+    ("versioned", "host/tests/fixtures/versioned"),
 ];
 
 /// Where a plugin's library and its `plugin.json` are.

@@ -1,0 +1,80 @@
+//! Many versions, and many plugins, made of one built library by changing the facts in its bytes.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use super::libraries::built_plugin;
+
+/// A plugin as files: a library and its `plugin.json`.
+#[derive(Clone)]
+pub(crate) struct Files {
+    pub(crate) library: Vec<u8>,
+    pub(crate) metadata: Value,
+}
+
+/// Name of every library below.
+pub(crate) const LIBRARY: &str = "libversioned.so";
+
+/// The plugin `versioned` in a version, whose text has five bytes: `0.2.0`.
+pub(crate) fn version(version: &str) -> Files {
+    named("versioned", version)
+}
+
+/// The same under another name, of nine bytes.
+pub(crate) fn named(name: &str, version: &str) -> Files {
+    let built = built_plugin("versioned");
+    let mut library = fs::read(built.library).unwrap();
+    replace(&mut library, "\0name=versioned\0", &format!("\0name={name}\0"));
+    replace(&mut library, "\0version=0.1.0\0", &format!("\0version={version}\0"));
+    Files {
+        library,
+        metadata: json!({
+            "name": name,
+            "version": version,
+            "source": { "mode": "local_so", "path": LIBRARY },
+            "abi": "^1",
+        }),
+    }
+}
+
+fn replace(bytes: &mut [u8], from: &str, to: &str) {
+    assert_eq!(from.len(), to.len(), "bytes are replaced in their place");
+    let at = bytes
+        .windows(from.len())
+        .position(|window| window == from.as_bytes())
+        .unwrap_or_else(|| panic!("{from:?} is not in the library"));
+    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+}
+
+impl Files {
+    /// With settings in `plugin.json`: what this version does wrong.
+    pub(crate) fn settings(mut self, settings: Value) -> Self {
+        self.metadata["settings"] = settings;
+        self
+    }
+
+    /// Writes both files into a directory, over what is there.
+    pub(crate) fn write(&self, directory: &Path) {
+        fs::create_dir_all(directory).unwrap();
+        fs::write(directory.join(LIBRARY), &self.library).unwrap();
+        fs::write(directory.join("plugin.json"), self.metadata.to_string()).unwrap();
+    }
+
+    /// Puts a whole new directory in the place of another, as a careful operator does.
+    pub(crate) fn swap_in(&self, directory: &Path) {
+        let staged = directory.with_file_name(format!(
+            ".{}",
+            directory.file_name().unwrap().to_string_lossy()
+        ));
+        let _ = fs::remove_dir_all(&staged);
+        self.write(&staged);
+        let old = staged.with_extension("old");
+        let _ = fs::remove_dir_all(&old);
+        if directory.exists() {
+            fs::rename(directory, &old).unwrap();
+        }
+        fs::rename(&staged, directory).unwrap();
+        let _ = fs::remove_dir_all(&old);
+    }
+}
