@@ -18,6 +18,7 @@ mod message;
 
 mod chains;
 mod configurations;
+mod connections;
 mod errors;
 mod extra_info;
 mod failures;

@@ -5,4 +5,4 @@ mod host;
 mod libraries;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::Host;
+pub(crate) use host::{Host, wait_for};
