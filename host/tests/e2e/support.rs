@@ -4,5 +4,5 @@ mod gateway;
 mod host;
 mod libraries;
 
-pub(crate) use gateway::{Answer, Call, Gateway, get, request, response};
-pub(crate) use host::Host;
+pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
+pub(crate) use host::{Host, wait_for};
