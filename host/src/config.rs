@@ -276,7 +276,10 @@ impl Config {
         let event_loops = read_event_loops(&mut layers);
         let plugin_dir = layers.value(&settings::PLUGIN_DIR, value::path);
         let rescan_interval = layers.value(&settings::RESCAN_INTERVAL, |written| {
-            value::duration(written, Duration::from_millis(100)..=Duration::from_secs(3_600))
+            value::duration(
+                written,
+                Duration::from_millis(100)..=Duration::from_secs(3_600),
+            )
         });
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);

@@ -177,9 +177,6 @@ async fn ask<T>(
     request: impl FnOnce(oneshot::Sender<T>) -> Request,
 ) -> Result<T, Refused> {
     let (done, answer) = oneshot::channel();
-    keeper
-        .send(request(done))
-        .await
-        .map_err(|_| stopping())?;
+    keeper.send(request(done)).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())
 }

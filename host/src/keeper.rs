@@ -216,9 +216,14 @@ impl Keeper {
         });
     }
 
-    fn finish(&mut self, tried: Result<Tried, tokio::task::JoinError>) -> Option<Result<String, String>> {
+    fn finish(
+        &mut self,
+        tried: Result<Tried, tokio::task::JoinError>,
+    ) -> Option<Result<String, String>> {
         // A task that panics leaves its place busy: it is the host's fault, and in the log.
-        let tried = tried.inspect_err(|error| tracing::error!(%error, "loading ended early")).ok()?;
+        let tried = tried
+            .inspect_err(|error| tracing::error!(%error, "loading ended early"))
+            .ok()?;
         self.busy.remove(&tried.place);
         match &tried.result {
             Ok(_) => self.failed.remove(&tried.place),

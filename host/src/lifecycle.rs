@@ -83,7 +83,8 @@ impl Lifecycle {
                     hangup,
                 } = self;
                 runtime.block_on(async {
-                    let reason = wait_for_reason(terminate, interrupt, hangup, input_ended, &rescan).await;
+                    let reason =
+                        wait_for_reason(terminate, interrupt, hangup, input_ended, &rescan).await;
                     let how = if binding.has_successor() {
                         Shutdown::HandedOver
                     } else {
@@ -178,9 +179,15 @@ mod tests {
             .unwrap();
         let (say, overdue) = std::sync::mpsc::channel();
         let mut shutdown = lifecycle
-            .watch(Arc::new(binding), true, Duration::ZERO, move || {
-                say.send(()).unwrap();
-            })
+            .watch(
+                Arc::new(binding),
+                true,
+                Duration::ZERO,
+                Arc::default(),
+                move || {
+                    say.send(()).unwrap();
+                },
+            )
             .unwrap();
         let waiting = tokio::runtime::Builder::new_current_thread()
             .build()

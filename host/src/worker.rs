@@ -12,11 +12,11 @@ use tokio::{
 
 use crate::{
     config::Config,
-    memory::MemoryBudget,
-    pipeline::Pipeline,
     control,
     keeper::{Keeper, Request},
     listen::Binding,
+    memory::MemoryBudget,
+    pipeline::Pipeline,
     plugin::{
         manager::{Manager, Options},
         registry::Registry,

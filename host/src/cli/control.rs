@@ -131,7 +131,11 @@ fn show_status(status: &Value) -> String {
     for plugin in plugins {
         let name = text(plugin, "name");
         let _ = match plugin["serving"].as_str() {
-            Some(version) => writeln!(shown, "{name} {version} serves, from {}", text(plugin, "place")),
+            Some(version) => writeln!(
+                shown,
+                "{name} {version} serves, from {}",
+                text(plugin, "place")
+            ),
             None => writeln!(shown, "{name} does not serve, {}", text(plugin, "place")),
         };
         if let Some(previous) = plugin["previous"].as_str() {

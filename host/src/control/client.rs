@@ -73,6 +73,8 @@ async fn exchange(socket: &Path, method: Method, target: &str) -> Result<Value, 
     }
     let detail = answer.get("detail").and_then(Value::as_str);
     Err(ControlError::Refused(
-        detail.unwrap_or("the host refuses without a reason").to_owned(),
+        detail
+            .unwrap_or("the host refuses without a reason")
+            .to_owned(),
     ))
 }

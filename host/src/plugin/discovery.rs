@@ -230,7 +230,11 @@ impl Discovery {
         }
         self.found.push(Candidate {
             metadata,
-            place: directory.to_owned(),
+            place: if name.is_some() {
+                directory.to_owned()
+            } else {
+                library_path.clone()
+            },
             directory: directory.to_owned(),
             library_path,
             bytes: judged.bytes,

@@ -25,9 +25,7 @@ use super::{
     library::LibraryError,
     metadata::{Metadata, PluginName},
     private_copy::{CopyError, PrivateCopy},
-    registry::{
-        Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
-    },
+    registry::{Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot},
     rehearsal::RehearsalError,
     schema::Violations,
     settings::{Operator, PluginSettings},
@@ -412,8 +410,7 @@ impl Manager {
     ) -> Result<TriedOut, LoadErrorCause> {
         let next = self.registry.current().with(Arc::clone(generation), old);
         let (compiler, trying) = (Arc::clone(&self.compiler), Arc::clone(generation));
-        let parsing =
-            Handle::current().spawn_blocking(move || compiler.try_out(&next, &trying));
+        let parsing = Handle::current().spawn_blocking(move || compiler.try_out(&next, &trying));
         let mut tried = match tokio::time::timeout(LOAD_TIME, parsing).await {
             Ok(Ok(tried)) => tried,
             Ok(Err(ended)) => return Err(LoadErrorCause::Ended(ended.to_string())),
@@ -582,8 +579,10 @@ impl Manager {
     /// long this may take is the caller's to bound.
     pub async fn say_goodbye(&self) {
         let snapshot = self.registry.current();
-        futures_util::future::join_all(snapshot.generations().map(|generation| generation.unload()))
-            .await;
+        futures_util::future::join_all(
+            snapshot.generations().map(|generation| generation.unload()),
+        )
+        .await;
     }
 
     async fn swap(&self, next: impl FnOnce(&Snapshot) -> Snapshot) {
@@ -603,7 +602,6 @@ impl Stored {
 
     fn candidate(&self) -> Result<Candidate, String> {
         let bytes = std::fs::read(self.copy.path()).map_err(|error| error.to_string())?;
-        Candidate::from_copy(&self.origin, bytes)
-            .ok_or_else(|| "its digest has changed".to_owned())
+        Candidate::from_copy(&self.origin, bytes).ok_or_else(|| "its digest has changed".to_owned())
     }
 }

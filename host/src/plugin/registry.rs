@@ -11,8 +11,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use plugin_abi::{
-    abi::{CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult},
+use plugin_abi::abi::{
+    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::watch;

@@ -1,9 +1,11 @@
 //! Tokens and the parsed configurations behind them: which calls share an instance, what a plugin is
 //! told when it is loaded, and calls that come before their plugins are there.
 
+use std::{sync::Barrier, thread};
+
 use serde_json::{Value, json};
 
-use crate::support::{Call, Gateway, Host, get, response};
+use crate::support::{Call, Gateway, Host, get, response, wait_for};
 
 /// A script that reports how many calls its configuration's instance has seen.
 fn count() -> Value {
@@ -68,6 +70,119 @@ fn two_routes_with_the_same_bytes_have_an_instance_each() {
     for token in [one, other, hook] {
         assert_eq!(calls(&mut gateway, token), "1");
     }
+}
+
+#[test]
+fn the_same_key_prepared_at_once_from_many_connections_is_one_token_and_one_instance() {
+    const CONNECTIONS: usize = 32;
+    let host = Host::with("scripted");
+    let all_there = Barrier::new(CONNECTIONS);
+    let mut seen: Vec<(u32, u32)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..CONNECTIONS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut gateway = host.gateway();
+                    all_there.wait();
+                    let token = gateway.prepare("route#1#pre#1", [("scripted", count())]);
+                    let calls = calls(&mut gateway, token);
+                    (calls.parse().unwrap(), token)
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    seen.sort_unstable();
+    let token = seen[0].1;
+    let expected: Vec<_> = (1..=32).map(|calls| (calls, token)).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn fifty_routes_are_prepared_on_connections_of_their_own_while_others_stand_idle() {
+    let host = Host::with("say");
+    // The gateway opens the call's connection first, and some on which no frame ever comes.
+    let mut idle: Vec<Gateway> = (0..50).map(|_| host.gateway()).collect();
+    let mut routes: Vec<(Gateway, u32)> = (0..50)
+        .map(|number| {
+            let waits = host.gateway();
+            let mut prepares = host.gateway();
+            let key = format!("route#{number}#pre#1");
+            let body = json!({ "body": format!("route {number}") });
+            (waits, prepares.prepare(&key, [("say", body)]))
+        })
+        .collect();
+    for (number, (gateway, token)) in routes.iter_mut().enumerate() {
+        assert_eq!(
+            gateway.call(*token, get("/")),
+            format!("stop 200 headers [X-Resp-A6-Runner='Rust'] body 'route {number}'").as_str()
+        );
+    }
+    assert!(
+        idle.iter_mut().all(Gateway::is_silent),
+        "they are left open"
+    );
+}
+
+#[test]
+fn a_token_that_nobody_uses_expires_and_one_in_use_lives_on() {
+    let host = Host::builder()
+        .plugin("scripted")
+        .flag("--conf-expire-time", "1")
+        .start();
+    let mut gateway = host.gateway();
+    let unused = gateway.prepare("route#1#pre#1", [("scripted", "[]")]);
+    let used = gateway.prepare("route#2#pre#1", [("scripted", "[]")]);
+    wait_for("a token has expired", || {
+        assert_eq!(gateway.call(used, get("/")), "unchanged");
+        host.log().contains("expired=1").then_some(())
+    });
+    assert_eq!(gateway.call(unused, get("/")), "error 2");
+    let again = gateway.prepare("route#1#pre#1", [("scripted", "[]")]);
+    assert_ne!(again, unused, "no number is given twice");
+    assert_eq!(gateway.call(again, get("/")), "unchanged");
+}
+
+#[test]
+fn beyond_the_bound_on_tokens_superseded_ones_go_first_and_live_ones_loudly() {
+    let host = Host::builder()
+        .plugin("scripted")
+        .flag("--max-tokens", "16")
+        .start();
+    let mut gateway = host.gateway();
+    let prepare = |key: &str| host.gateway().prepare(key, [("scripted", "[]")]);
+    let superseded = prepare("route#0#pre#1");
+    let kept: Vec<u32> = (0..16)
+        .map(|route| prepare(&format!("route#{route}#pre#2")))
+        .collect();
+    for token in &kept {
+        assert_eq!(gateway.call(*token, get("/")), "unchanged");
+    }
+    assert_eq!(gateway.call(superseded, get("/")), "error 2");
+    assert!(!host.log().contains("too many live configurations"));
+
+    prepare("route#16#pre#2");
+    host.log_line(&["ERROR", "too many live configurations", "--max-tokens"]);
+    let lost = kept
+        .into_iter()
+        .filter(|token| gateway.call(*token, get("/")) == "error 2");
+    assert_eq!(lost.count(), 1);
+}
+
+#[test]
+fn a_host_that_starts_where_another_was_killed_honours_none_of_its_tokens() {
+    let killed = Host::with("scripted");
+    let token = killed.gateway().route([("scripted", "[]")]);
+    // Its directory stays, and in it the socket that nobody listens on any more.
+    let next = Host::builder().beside(&killed);
+    drop(killed);
+    let next = next.start();
+    let mut gateway = next.gateway();
+    assert_eq!(gateway.call(token, get("/")), "error 2");
+    let again = gateway.route([("scripted", "[]")]);
+    assert_eq!(gateway.call(again, get("/")), "unchanged");
 }
 
 #[test]

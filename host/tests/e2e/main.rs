@@ -18,6 +18,7 @@ mod message;
 
 mod chains;
 mod configurations;
+mod connections;
 mod errors;
 mod extra_info;
 mod failures;
@@ -25,5 +26,6 @@ mod five_plugins;
 mod replay;
 mod request_effects;
 mod response_effects;
+mod bad_upgrades;
 mod upgrades;
 mod upgrades_under_load;

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{Host, get, versions::version};
+use crate::support::{Host, get, versions::version, wait_for};
 
 /// Connections that call without a pause.
 const CALLERS: usize = 8;
@@ -36,6 +36,16 @@ fn no_request_is_lost_or_misrouted_while_a_plugin_is_upgraded_again_and_again() 
     let host = Arc::new(Host::builder().flag("--log", "info").start());
     let directory = host.plugins().join("versioned");
     version(&number(0)).swap_in(&directory);
+    let mut watching = host.gateway();
+    let token = watching.prepare("route#w#pre#1", [("versioned", json!({ "word": "w" }))]);
+    let mut until = |number: u64| {
+        let expected = format!("X-Version='{}'", self::number(number));
+        wait_for(&expected, || {
+            let answer = watching.call(token, get("/")).to_string();
+            answer.contains(&expected).then_some(())
+        });
+    };
+    until(0);
 
     // The oldest version that may still answer, and the newest that may.
     let oldest = Arc::new(AtomicU64::new(0));
@@ -78,19 +88,15 @@ fn no_request_is_lost_or_misrouted_while_a_plugin_is_upgraded_again_and_again() 
         })
         .collect();
 
-    let mut watching = host.gateway();
-    let token = watching.prepare("route#w#pre#1", [("versioned", json!({ "word": "w" }))]);
     for upgrade in 1..=upgrades() {
         newest.store(upgrade, Ordering::SeqCst);
         version(&number(upgrade)).swap_in(&directory);
-        let expected = format!("X-Version='{}'", number(upgrade));
-        crate::support::wait_for(&expected, || {
-            let answer = watching.call(token, get("/")).to_string();
-            answer.contains(&expected).then_some(())
-        });
-        // Every chain was compiled before the first answer of the new version's... but for those
-        // of other routes, which follow at once: they may lag until the host says that it is done.
-        host.log_line(&["plugin unloaded", &format!("version={}", number(upgrade - 1))]);
+        until(upgrade);
+        // Other routes follow one after the other; when the old version is unloaded, all have.
+        host.log_line(&[
+            "plugin unloaded",
+            &format!("version={}", number(upgrade - 1)),
+        ]);
         oldest.store(upgrade, Ordering::SeqCst);
     }
     over.store(true, Ordering::SeqCst);

@@ -50,7 +50,11 @@ impl Retired {
         tokio::spawn(async move {
             let ended = drain(generation).await;
             retired.draining.fetch_sub(1, Ordering::Relaxed);
-            let count = if ended { &retired.unloaded } else { &retired.stuck };
+            let count = if ended {
+                &retired.unloaded
+            } else {
+                &retired.stuck
+            };
             count.fetch_add(1, Ordering::Relaxed);
         });
     }

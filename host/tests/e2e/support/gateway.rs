@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     io::{self, Read, Write},
+    net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -112,7 +113,11 @@ impl Call {
 
 impl Gateway {
     pub(crate) fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
+        Self::on(UnixStream::connect(socket).unwrap())
+    }
+
+    /// On a connection that is there already.
+    pub(crate) fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self {
@@ -240,7 +245,17 @@ impl Gateway {
 
     /// Sends any bytes at all.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.try_send_bytes(bytes).unwrap();
+    }
+
+    /// Sends bytes to a host that may have closed the connection.
+    pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The host's next message.
@@ -265,7 +280,8 @@ impl Gateway {
             && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    fn try_receive(&mut self) -> Option<Message> {
+    /// The host's next message; none where the connection ends instead.
+    pub(crate) fn try_receive(&mut self) -> Option<Message> {
         loop {
             if let Some(frame) = self.incoming.frame() {
                 let frame_type = frame.frame_type().unwrap();

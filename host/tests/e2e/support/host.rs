@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -81,9 +82,25 @@ impl Host {
         )
     }
 
+    /// Stops its process where it stands, until [`Host::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        // The signal works when it works; from then on the process counts as stopped.
+        let stat = format!("/proc/{}/stat", self.process.id());
+        wait_for("the host stands still", || {
+            let stat = fs::read_to_string(&stat).unwrap();
+            stat.contains(") T ").then_some(())
+        });
+    }
+
+    /// Lets its process go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(&self.process);
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.process);
         rustix::process::kill_process(pid, signal).unwrap();
     }
 

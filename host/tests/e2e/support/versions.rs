@@ -25,8 +25,16 @@ pub(crate) fn version(version: &str) -> Files {
 pub(crate) fn named(name: &str, version: &str) -> Files {
     let built = built_plugin("versioned");
     let mut library = fs::read(built.library).unwrap();
-    replace(&mut library, "\0name=versioned\0", &format!("\0name={name}\0"));
-    replace(&mut library, "\0version=0.1.0\0", &format!("\0version={version}\0"));
+    replace(
+        &mut library,
+        "\0name=versioned\0",
+        &format!("\0name={name}\0"),
+    );
+    replace(
+        &mut library,
+        "\0version=0.1.0\0",
+        &format!("\0version={version}\0"),
+    );
     Files {
         library,
         metadata: json!({
@@ -38,13 +46,17 @@ pub(crate) fn named(name: &str, version: &str) -> Files {
     }
 }
 
-fn replace(bytes: &mut [u8], from: &str, to: &str) {
+/// Replaces a text in a library, wherever it stands, by one of the same length.
+pub(crate) fn replace(bytes: &mut [u8], from: &str, to: &str) {
     assert_eq!(from.len(), to.len(), "bytes are replaced in their place");
-    let at = bytes
-        .windows(from.len())
-        .position(|window| window == from.as_bytes())
-        .unwrap_or_else(|| panic!("{from:?} is not in the library"));
-    bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    let mut found = false;
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from.as_bytes()) {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            found = true;
+        }
+    }
+    assert!(found, "{from:?} is not in the library");
 }
 
 impl Files {
