@@ -16,6 +16,7 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod bounds;
 mod chains;
 mod configurations;
 mod connections;
