@@ -67,8 +67,6 @@ pub struct Config {
     pub log: LogConfig,
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
-    /// What is probably a mistake and no reason not to run; for the log.
-    pub warnings: Vec<String>,
     effective: Effective,
 }
 
@@ -301,11 +299,13 @@ impl Config {
             .map(ToString::to_string)
             .collect();
         effective.record_plugins(&file.plugins, unusable);
-        let warnings = environment
-            .unknown_names()
-            .into_iter()
-            .map(|name| format!("{name} is set and means nothing to this version"))
-            .collect();
+        effective.record_warnings(
+            environment
+                .unknown_names()
+                .into_iter()
+                .map(|name| format!("{name} is set and means nothing to this version"))
+                .collect(),
+        );
 
         match listen {
             Some(listen) if problems.is_empty() => Ok(Self {
@@ -323,7 +323,6 @@ impl Config {
                 limits,
                 log,
                 plugins,
-                warnings,
                 effective,
             }),
             _ => Err(ConfigErrors(problems)),

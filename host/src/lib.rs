@@ -10,10 +10,10 @@ pub mod listen;
 pub mod client;
 pub mod logging;
 pub mod runtime_dir;
-pub mod worker;
 pub mod server;
 pub mod throttle;
 pub mod tokens;
+pub mod worker;
 
 pub mod pipeline;
 pub mod plugin;

@@ -156,6 +156,42 @@ mod tests {
     // A failed expectation is the test's result.
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::runtime_dir::RuntimeDir;
+
+    /// What is said after a SIGTERM that came before anybody watched, with as many hosts bound
+    /// after the first as `successors` says; and that `overdue` is called in the end.
+    fn after_sigterm(successors: usize) -> Shutdown {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("runner.sock");
+        let runtime = RuntimeDir::open(&directory.path().join("run"), &path).unwrap();
+        let bind = || Binding::bind(&path, 0o600, 16, runtime.address_lock().unwrap()).unwrap();
+        let lifecycle = Lifecycle::install().unwrap();
+        let (binding, _listener) = bind();
+        let _next: Vec<_> = (0..successors).map(|_| bind()).collect();
+
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+            .unwrap();
+        let (say, overdue) = std::sync::mpsc::channel();
+        let mut shutdown = lifecycle
+            .watch(Arc::new(binding), true, Duration::ZERO, move || {
+                say.send(()).unwrap();
+            })
+            .unwrap();
+        let waiting = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let said = *waiting
+            .block_on(shutdown.wait_for(|said| *said != Shutdown::Running))
+            .unwrap();
+        overdue.recv().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_signal_drains_where_nobody_else_listens_and_hands_over_where_somebody_does() {
+        assert_eq!(after_sigterm(0), Shutdown::Drain);
+        assert_eq!(after_sigterm(1), Shutdown::HandedOver);
+    }
 
     #[test]
     fn the_end_of_a_pipe_is_noticed_although_nobody_reads_it() {

@@ -20,7 +20,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::config::{LogConfig, LogFormat, LogRotation};
 use sink::{Losses, Sink};
 
-
 /// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
 const QUEUE_LINES: usize = 8_192;
 

@@ -74,7 +74,7 @@ pub enum FailureReason {
     #[error("panicked: {0}")]
     Panic(String),
     /// It took longer than it may.
-    #[error("had not answered after {} ms (its `timeout_ms`, or what was left of the call's budget)", .0.as_millis())]
+    #[error("had not answered after {} ms, the bound of its `timeout_ms` or of the call's budget", .0.as_millis())]
     Deadline(Duration),
     /// It asked for something that the gateway cannot deliver.
     #[error("asked for what the gateway cannot do: {0}")]
@@ -97,14 +97,13 @@ pub async fn run<G: Gateway>(
 ) -> End {
     let budget_ends = started + pipeline.call_budget;
     for link in &chain.links {
-        let began = if chain.links.len() == 1 {
-            started
-        } else {
-            Instant::now()
+        let (began, deadline) = match link.timeout {
+            Some(timeout) => {
+                let now = Instant::now();
+                (now, budget_ends.min(now + timeout))
+            }
+            None => (started, budget_ends),
         };
-        let deadline = link
-            .timeout
-            .map_or(budget_ends, |timeout| budget_ends.min(began + timeout));
         call.begin_plugin(deadline);
         // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
         let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());

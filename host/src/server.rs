@@ -26,8 +26,8 @@ use tokio::{
 use crate::{memory::MemoryBudget, pipeline::Pipeline, throttle::Throttle, tokens::Tokens};
 use conversation::{Conversation, Ended};
 
-/// How long accepting pauses where the process has run out of descriptors.
-const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
+/// How long accepting pauses after an error: most likely the process has run out of descriptors.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 
 /// What the host is asked to do about its own end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,9 +150,13 @@ async fn accept_waiting(
 
 async fn pause_after(error: &io::Error, shared: &Shared) {
     if let Some(left_out) = shared.throttle.allow("accept", Instant::now().into_std()) {
-        tracing::error!(%error, left_out, "cannot accept connections: raise the limit of open files");
+        tracing::error!(
+            %error,
+            left_out,
+            "cannot accept a connection; where open files are short, raise their limit"
+        );
     }
-    tokio::time::sleep(PAUSE_WITHOUT_DESCRIPTORS).await;
+    tokio::time::sleep(PAUSE_AFTER_ERROR).await;
 }
 
 fn start_connection(
@@ -183,28 +187,36 @@ async fn run_connection(
 ) {
     let mut conversation = Conversation::new(stream, Arc::clone(shared));
     let mut closing = std::pin::pin!(handed_over(shutdown));
+    let mut closes = false;
     let ended = loop {
+        // A call that the gateway has sent already is served to its end.
+        if closes && !conversation.has_begun() {
+            break Ended::ShutDown;
+        }
         tokio::select! {
             biased;
             begun = conversation.next_call() => if let Err(ended) = begun {
                 break ended;
             },
-            () = &mut closing => break Ended::ShutDown,
+            () = &mut closing, if !closes => {
+                closes = true;
+                continue;
+            }
         }
         if let Err(ended) = conversation.finish_call().await {
             break ended;
         }
     };
-    match ended {
-        Ended::Closed | Ended::ShutDown => {}
-        Ended::Gateway(error) => {
-            if let Some(left_out) = shared
-                .throttle
-                .allow("connection", Instant::now().into_std())
-            {
-                tracing::warn!(%error, left_out, "closing a connection: the other side does not speak the gateway's protocol, or stopped in the middle of it");
-            }
-        }
+    if let Ended::Gateway(error) = ended
+        && let Some(left_out) = shared
+            .throttle
+            .allow("connection", Instant::now().into_std())
+    {
+        tracing::warn!(
+            %error,
+            left_out,
+            "closing a connection: the other side hung up in the middle of a call, or is no gateway"
+        );
     }
 }
 

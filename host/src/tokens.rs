@@ -171,7 +171,9 @@ impl Tokens {
     pub fn new(bounds: Bounds, to_compile: mpsc::UnboundedSender<Arc<Token>>) -> Self {
         // The standard library's hash keys are random per process: a seed without another crate.
         let seed = RandomState::new().hash_one(std::process::id());
-        let first = u32::try_from(seed & u64::from(u32::MAX)).unwrap_or(1).max(1);
+        let first = u32::try_from(seed & u64::from(u32::MAX))
+            .unwrap_or(1)
+            .max(1);
         Self::starting_at(first, bounds, to_compile)
     }
 
@@ -347,17 +349,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        reason = "a test fails where an unwrap does"
-    )]
+    #![allow(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
 
     use super::*;
 
-    fn tokens(
-        first: u32,
-        max_tokens: usize,
-    ) -> (Tokens, mpsc::UnboundedReceiver<Arc<Token>>) {
+    fn tokens(first: u32, max_tokens: usize) -> (Tokens, mpsc::UnboundedReceiver<Arc<Token>>) {
         let (to_compile, compiling) = mpsc::unbounded_channel();
         let bounds = Bounds::new(max_tokens, Duration::from_secs(10));
         (Tokens::starting_at(first, bounds, to_compile), compiling)
@@ -401,7 +397,11 @@ mod tests {
         let number = tokens.prepare(conf("a#1", ""), start).unwrap();
         let later = start + Duration::from_secs(11);
         assert!(tokens.find(number, later).is_some());
-        assert!(tokens.find(number, later + Duration::from_secs(11)).is_some());
+        assert!(
+            tokens
+                .find(number, later + Duration::from_secs(11))
+                .is_some()
+        );
         let much_later = later + Duration::from_secs(11 + 13);
         assert!(tokens.find(number, much_later).is_none());
         assert_eq!(tokens.drop_expired(much_later), 1);

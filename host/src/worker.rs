@@ -142,8 +142,7 @@ fn start_loops(
             .enable_all()
             .build()
             .map_err(start("an event loop"))?;
-        let (shared, shutdown, running) =
-            (Arc::clone(shared), shutdown.clone(), running.clone());
+        let (shared, shutdown, running) = (Arc::clone(shared), shutdown.clone(), running.clone());
         thread::Builder::new()
             .name(format!("loop-{number}"))
             .spawn(move || {

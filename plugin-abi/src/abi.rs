@@ -15,16 +15,13 @@
 //! It never performs I/O and never opens a library: the host does, and hands the symbol to
 //! [`module_of`].
 
+mod compatibility;
 mod layout;
 
 use std::fmt;
 
 use abi_stable::{
-    StableAbi,
-    abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals},
-    library::{RootModule, RootModuleError},
-    package_version_strings,
-    sabi_types::VersionStrings,
+    StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
 };
 
 pub use abi_stable::{
@@ -386,33 +383,5 @@ impl std::error::Error for ModuleError {}
 /// # Errors
 /// The header, a layout or the constructor does not fit.
 pub fn module_of(header: AbiHeaderRef) -> Result<PluginModuleRef, ModuleError> {
-    // The error's own text lists both headers byte by byte, and says no more.
-    let header = header.upgrade().map_err(|_| {
-        ModuleError::Header("it was built with another release of abi_stable".to_owned())
-    })?;
-    let Some(layout) = header.layout() else {
-        return Err(ModuleError::Header(
-            "the library does not describe its layout".to_owned(),
-        ));
-    };
-    check_layout_compatibility_with_globals(
-        <PluginModuleRef as StableAbi>::LAYOUT,
-        layout,
-        &CheckingGlobals::new(),
-    )
-    .map_err(|errors| ModuleError::Layout(in_one_line(&errors.to_string())))?;
-    // SAFETY: the layout that the library's header declares for its root module was found
-    // compatible with `PluginModuleRef` just above.
-    unsafe { header.unchecked_layout::<PluginModuleRef>() }
-        .map_err(|error: RootModuleError| ModuleError::Constructor(error.to_string()))
-}
-
-/// A report of many lines as one line of a log, its beginning where it is long.
-fn in_one_line(report: &str) -> String {
-    const MAX_CHARS: usize = 600;
-    let line = report.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(MAX_CHARS) {
-        Some((cut, _)) => format!("{}...", &line[..cut]),
-        None => line,
-    }
+    compatibility::root_module(header)
 }

@@ -35,12 +35,20 @@ pub trait Configuration: Sized + Send + Sync + 'static {
 
 impl<T: DeserializeOwned + Send + Sync + 'static> Configuration for T {
     fn parse(raw: &[u8]) -> Result<Self> {
-        if raw.trim_ascii().is_empty() {
-            // A plugin without options is `()`, for which `{}` would not do.
-            return serde_json::from_slice(b"{}")
-                .or_else(|error| serde_json::from_slice(b"null").map_err(|_| error))
-                .context("the route gives no configuration, which stands for {}");
-        }
-        serde_json::from_slice(raw).context("the configuration does not fit")
+        let (text, context) = if raw.trim_ascii().is_empty() {
+            let context = "the route gives no configuration, which stands for {}";
+            (&b"{}"[..], context)
+        } else {
+            (raw, "the configuration does not fit")
+        };
+        serde_json::from_slice(text)
+            .or_else(|error| {
+                // A plugin without options is `()`, which `serde` does not read from `{}`.
+                let nothing = serde_json::from_slice::<serde_json::Map<_, _>>(text)
+                    .is_ok_and(|fields| fields.is_empty());
+                let unit = nothing.then(|| serde_json::from_slice(b"null").ok());
+                unit.flatten().ok_or(error)
+            })
+            .context(context)
     }
 }

@@ -104,12 +104,16 @@ pub const fn root_module<P: Plugin>() -> LibHeader {
 }
 
 extern "C" fn construct<P: Plugin>() -> RootModuleResult {
-    __call_root_module_loader(|| {
-        PluginModule {
-            create: create::<P>,
-        }
-        .leak_into_prefix()
-    })
+    __call_root_module_loader(module::<P>)
+}
+
+/// The root module of a plugin, as the host finds it in the library; tests take it from here.
+#[doc(hidden)]
+pub fn module<P: Plugin>() -> PluginModuleRef {
+    PluginModule {
+        create: create::<P>,
+    }
+    .leak_into_prefix()
 }
 
 extern "C" fn create<P: Plugin>(
@@ -144,7 +148,12 @@ struct Loaded<P>(Arc<DropGuarded<P>>);
 
 impl<P: Plugin> AbiPlugin for Loaded<P> {
     fn configure(&self, raw: RSlice<'_, u8>) -> RResult<ConfiguredObject, Failure> {
-        match guarded(|| self.0.get().configure(raw.as_slice())) {
+        let configured = guarded(|| {
+            // The error is dropped in here too: that is the author's code as well.
+            let configured = self.0.get().configure(raw.as_slice());
+            configured.map_err(|error| error_of(&error))
+        });
+        match configured {
             Ok(Ok(config)) => RResult::ROk(AbiConfigured_TO::from_value(
                 Configured {
                     plugin: Arc::clone(&self.0),
@@ -152,8 +161,7 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
                 },
                 TD_Opaque,
             )),
-            Ok(Err(error)) => RResult::RErr(error_of(&error)),
-            Err(panicked) => RResult::RErr(panicked),
+            Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
         }
     }
 
@@ -244,12 +252,12 @@ fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, Failure> {
 }
 
 fn failure_of(payload: Box<dyn Any + Send>) -> Failure {
-    let message = LAST_PANIC
-        .with_borrow_mut(Option::take)
-        .unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
+    let message = take_last_panic().unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
     // A payload may panic while it is dropped; it is then leaked, for want of anything better.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
+        // That panic is over: its message must not be taken for a later one's.
+        let _ = take_last_panic();
     }
     Failure {
         panicked: true,
@@ -270,6 +278,14 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
 thread_local! {
     /// Message and place of this thread's latest panic, from the hook to the one who catches it.
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+fn take_last_panic() -> Option<String> {
+    // Nothing to take while the thread is being torn down.
+    LAST_PANIC
+        .try_with(|last| last.try_borrow_mut().ok()?.take())
+        .ok()
+        .flatten()
 }
 
 /// Keeps the message and place of panics for [`Failure`], instead of printing them to standard

@@ -85,3 +85,13 @@ pub mod prelude {
     pub use schemars::JsonSchema;
     pub use serde::Deserialize;
 }
+
+/// The examples of the guides compile as tests of this crate.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../docs/authoring.md")]
+    struct Authoring;
+
+    #[doc = include_str!("../../docs/abi.md")]
+    struct Abi;
+}

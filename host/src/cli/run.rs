@@ -83,6 +83,9 @@ pub(super) fn run(args: RunArgs) -> u8 {
 fn check_config(flags: &Flags, environment: &Environment) -> u8 {
     match Config::check(flags, environment) {
         Ok(effective) => {
+            for warning in effective.warnings() {
+                output::complain(warning);
+            }
             let code = output::print(&effective.to_string());
             match effective.unusable_plugins() {
                 [] => code,
@@ -98,7 +101,7 @@ fn serve(mut config: Config) -> u8 {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),
     };
-    for warning in &config.warnings {
+    for warning in config.effective().warnings() {
         tracing::warn!("{warning}");
     }
     config.limits.max_connections = bound_by_descriptors(config.limits.max_connections);

@@ -3,10 +3,11 @@
 //! The text is a configuration file again, except that texts in plugins' settings are hidden:
 //! only the references in them are shown, since anything else may be a secret.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::references;
-use super::settings::{Kind, Setting};
+use super::settings::{self, Kind, Setting};
 use super::source::Origin;
 use super::value::Written;
 
@@ -16,9 +17,10 @@ const HIDDEN: &str = "***";
 /// Every setting with its value and its origin, without secrets. Its text is TOML.
 #[derive(Debug, Clone, Default)]
 pub struct Effective {
-    values: Vec<Entry>,
+    values: BTreeMap<&'static str, Entry>,
     plugins: toml::Table,
     unusable: Vec<String>,
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,17 +38,30 @@ impl Effective {
         &self.unusable
     }
 
+    /// What is probably a mistake and no reason not to run.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn record_warnings(&mut self, warnings: Vec<String>) {
+        self.warnings = warnings;
+    }
+
     pub(crate) fn record(
         &mut self,
         setting: &'static Setting,
         value: Option<&Written>,
         origin: Origin,
     ) {
-        self.values.push(Entry {
-            setting,
-            value: value.map(|written| as_toml(written, setting.kind)),
-            origin,
-        });
+        let value = value.map(|written| as_toml(written, setting.kind));
+        self.values.insert(
+            setting.key,
+            Entry {
+                setting,
+                value,
+                origin,
+            },
+        );
     }
 
     pub(crate) fn record_plugins(&mut self, written: &toml::Table, unusable: Vec<String>) {
@@ -57,14 +72,12 @@ impl Effective {
         self.unusable = unusable;
     }
 
-    fn group<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
-        self.values.iter().filter_map(move |entry| {
-            let (of, key) = entry
-                .setting
-                .key
-                .split_once('.')
-                .unwrap_or(("", entry.setting.key));
-            (of == table).then_some((key, entry))
+    /// The entries of one table of the file, in the order of the help.
+    fn table<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
+        settings::ALL.iter().filter_map(move |setting| {
+            let (of, key) = setting.key.split_once('.').unwrap_or(("", setting.key));
+            let entry = self.values.get(setting.key).filter(|_| of == table)?;
+            Some((key, entry))
         })
     }
 }
@@ -75,7 +88,7 @@ impl fmt::Display for Effective {
             if !table.is_empty() {
                 writeln!(f, "\n[{table}]")?;
             }
-            for (key, entry) in self.group(table) {
+            for (key, entry) in self.table(table) {
                 match &entry.value {
                     Some(value) => writeln!(f, "{key} = {value} # {}", entry.origin)?,
                     None => writeln!(f, "# {key}: {}", entry.setting.default_text())?,

@@ -11,10 +11,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::ConfigError;
-use crate::plugin::metadata::{Execution, FailurePolicy};
-use crate::plugin::settings::{Operator, PluginSettings};
 use super::references::{self, ReferenceError};
 use super::source::{Environment, Origin, suggest};
+use crate::plugin::metadata::{Execution, FailurePolicy};
+use crate::plugin::settings::{Operator, PluginSettings};
 
 /// Most bytes of a plugin's name: the gateway's own bound.
 const MAX_NAME_BYTES: usize = 128;

@@ -45,7 +45,7 @@ fn what_the_gateway_gives_is_enough() {
     assert_eq!(config.response_failure, ResponseFailure::Status503);
     assert_eq!(config.log.filter, "info");
     assert_eq!(config.log.file, None);
-    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.effective().warnings(), Vec::<String>::new());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_mistyped_variable_of_ours_is_a_warning() {
     let environment = gateway().with("PLUGIN_HOST_MAX_TOKEN", "5");
     let config = Config::load(&Flags::new(), &environment).unwrap();
     assert_eq!(
-        config.warnings,
+        config.effective().warnings(),
         ["PLUGIN_HOST_MAX_TOKEN is set and means nothing to this version"]
     );
 }

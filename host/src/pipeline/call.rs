@@ -107,6 +107,7 @@ pub struct Call {
     client_address: Span,
     path: Span,
     path_changed: bool,
+    upstream_status: u16,
     status: u16,
     status_changed: bool,
     headers: Fields,
@@ -133,6 +134,7 @@ impl Call {
             client_address: Span::EMPTY,
             path: Span::EMPTY,
             path_changed: false,
+            upstream_status: 0,
             status: 0,
             status_changed: false,
             headers: Fields::new(Case::Ignored),
@@ -176,7 +178,8 @@ impl Call {
         let data = data_of(&frame);
         let view = http_resp_call::RequestView::parse(data)?;
         self.id = view.id();
-        self.status = view.status();
+        self.upstream_status = view.status();
+        self.status = self.upstream_status;
         self.content_length = receive_headers(&mut self.headers, data, view.headers());
         let token = view.conf_token();
         self.frame = frame;
@@ -192,6 +195,7 @@ impl Call {
         self.client_address = Span::EMPTY;
         self.path = Span::EMPTY;
         self.path_changed = false;
+        self.upstream_status = 0;
         self.status = 0;
         self.status_changed = false;
         self.headers.clear();
@@ -220,12 +224,16 @@ impl Call {
         self.longest_body = longest;
     }
 
-    /// Gives memory of large calls back.
-    pub fn shrink(&mut self, max: usize) {
+    /// The call has been answered: lets go of bodies, and of memory beyond `max` bytes.
+    pub fn rest(&mut self, max: usize) {
         if let Some(frame) = Arc::get_mut(&mut self.frame) {
             frame.consume();
             frame.shrink(max);
         }
+        if let Some(questions) = Arc::get_mut(&mut self.questions) {
+            questions.reset();
+        }
+        self.notes.clear();
         self.notes.shrink_to(max);
         self.body = None;
     }
@@ -265,11 +273,11 @@ impl Call {
     pub fn refusal(&self, question: &Question) -> Option<AskStatus> {
         match (question, self.phase) {
             (Question::ResponseBody, Phase::Request) => Some(AskStatus::NOT_IN_THIS_PHASE),
-            (Question::RequestBody, Phase::Request)
-            | (Question::ResponseBody, Phase::Response) => self
-                .content_length
-                .is_some_and(|length| length > self.longest_body)
-                .then_some(AskStatus::BODY_TOO_LARGE),
+            (Question::RequestBody, Phase::Request) | (Question::ResponseBody, Phase::Response) => {
+                self.content_length
+                    .is_some_and(|length| length > self.longest_body)
+                    .then_some(AskStatus::BODY_TOO_LARGE)
+            }
             (Question::RequestBody | Question::Variable(_), _) => None,
         }
     }
@@ -296,6 +304,11 @@ impl Call {
     /// The path that a plugin has set.
     pub fn changed_path(&self) -> Option<&[u8]> {
         self.path_changed.then(|| self.path())
+    }
+
+    /// The status that the upstream sent.
+    pub fn upstream_status(&self) -> u16 {
+        self.upstream_status
     }
 
     /// The response's status, changes included.
@@ -442,7 +455,9 @@ impl HostCall for Call {
 
     fn text(&self, text: Text) -> RSlice<'_, u8> {
         match text {
-            Text::METHOD => self.method.map_or(&[][..], |method| method.as_str().as_bytes()),
+            Text::METHOD => self
+                .method
+                .map_or(&[][..], |method| method.as_str().as_bytes()),
             Text::PATH => self.path(),
             Text::CLIENT_ADDRESS => self.bytes().at(self.client_address),
             _ => &[],
@@ -527,10 +542,7 @@ impl HostCall for Call {
     }
 
     fn body_set(&self) -> ROption<RSlice<'_, u8>> {
-        self.body
-            .as_ref()
-            .map(|body| body.as_slice().into())
-            .into()
+        self.body.as_ref().map(|body| body.as_slice().into()).into()
     }
 
     fn ask(&self, question: abi::Question<'_>) -> FfiFuture<AskStatus> {

@@ -3,12 +3,12 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
-use futures_util::future::poll_immediate;
+use futures_util::future::{Either, poll_immediate, select};
 use plugin_abi::abi::{Failure, Outcome, ROption, Verdict};
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -51,21 +51,29 @@ pub(super) async fn drive<G: Gateway>(
                 Err(_) => return Ended::Deadline,
             },
         };
-        match event {
-            Event::Finished(outcome) => {
-                let call = match outcome.call {
-                    ROption::RSome(call) => CallBox::from_object(call),
-                    ROption::RNone => None,
-                };
-                return Ended::Verdict(call, outcome.verdict);
-            }
-            Event::Asks(question) => {
-                if let Err(ended) = ask(&question, questions, gateway, deadline).await {
-                    return ended;
-                }
+        let question = match event {
+            Event::Finished(outcome) => return verdict(outcome),
+            Event::Asks(question) => question,
+        };
+        // The plugin goes on meanwhile: it may wait for other things too, and give this one up.
+        let asking = pin!(ask(&question, questions, gateway, deadline));
+        match select(asking, &mut future).await {
+            Either::Left((Ok(()), _)) => {}
+            Either::Left((Err(ended), _)) => return ended,
+            Either::Right((outcome, _)) => {
+                questions.give_up(&question);
+                return verdict(outcome);
             }
         }
     }
+}
+
+fn verdict(outcome: Outcome) -> Ended {
+    let call = match outcome.call {
+        ROption::RSome(call) => CallBox::from_object(call),
+        ROption::RNone => None,
+    };
+    Ended::Verdict(call, outcome.verdict)
 }
 
 /// Puts a question to the gateway and records the answer.
@@ -119,5 +127,12 @@ impl Future for Joined {
                 }),
             })
         })
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        // Keeps a plugin whose turn has not come from running for nobody; a running one goes on.
+        self.0.abort();
     }
 }

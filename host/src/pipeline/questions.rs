@@ -144,16 +144,12 @@ impl Questions {
 
     /// Whether a question has its answer.
     pub fn answered(&self, question: &Question) -> bool {
-        self.answers
-            .find(|answered| answered == question)
-            .is_some()
+        self.answers.find(|answered| answered == question).is_some()
     }
 
     /// The bytes that a question was answered with.
     pub fn answer_to(&self, question: abi::Question<'_>) -> Option<&[u8]> {
-        self.answers
-            .find(|answered| answered.is(question))?
-            .bytes()
+        self.answers.find(|answered| answered.is(question))?.bytes()
     }
 
     /// The next question to put to the gateway; without one, `waker` is woken when there is.

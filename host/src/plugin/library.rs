@@ -7,7 +7,12 @@
 //!
 //! This is the only module of the host with hand-written `unsafe`.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use libloading::os::unix::{Library as RawLibrary, RTLD_LOCAL, RTLD_NOW};
 use plugin_abi::{
@@ -18,6 +23,7 @@ use plugin_abi::{
     export::ROOT_MODULE_SYMBOL,
 };
 use semver::Version;
+use tokio::runtime::Handle;
 use tracing::Level;
 
 use super::metadata::PluginName;
@@ -94,13 +100,16 @@ impl Library {
     }
 }
 
-/// What the host does for one generation of a plugin.
+/// What the host does for one generation of a plugin. The plugin may call it from any thread, and
+/// a panic must not leave it: nothing of the plugin's could catch it.
 #[derive(Debug, Clone)]
 pub struct Services {
     /// The plugin that it is for.
     pub plugin: PluginName,
     /// Its version.
     pub version: Arc<Version>,
+    /// Keeps the time for threads that are none of the host's.
+    pub clock: Handle,
 }
 
 /// Writes one record; the level must be a constant, and the fields are the same for each.
@@ -131,6 +140,19 @@ impl HostServices for Services {
     }
 
     fn log(&self, record: LogRecord<'_>) {
+        // Rendering fields runs no code of the plugin's, but the log's own.
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(record)));
+        debug_assert!(written.is_ok(), "the log does not panic");
+    }
+
+    fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
+        let _clock = Handle::try_current().is_err().then(|| self.clock.enter());
+        FfiFuture::new(tokio::time::sleep(Duration::from_nanos(nanoseconds)))
+    }
+}
+
+impl Services {
+    fn write(&self, record: LogRecord<'_>) {
         let fields = (!record.fields.is_empty()).then(|| {
             let rendered: Vec<String> = record
                 .fields
@@ -147,11 +169,5 @@ impl HostServices for Services {
             LogLevel::DEBUG => write_record!(DEBUG, self, record, fields),
             _ => write_record!(TRACE, self, record, fields),
         }
-    }
-
-    fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
-        FfiFuture::new(tokio::time::sleep(std::time::Duration::from_nanos(
-            nanoseconds,
-        )))
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use serde_json::Value;
 use tokio::{runtime::Handle, sync::Mutex};
 
@@ -120,6 +120,9 @@ pub enum LoadErrorCause {
     /// There is no place for a copy: the machine's fault.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// The thread that loaded it ended: the host's fault.
+    #[error("the host gave up on it: {0}")]
+    Ended(String),
     /// The library or the plugin in it refuses: the plugin's fault.
     #[error(transparent)]
     Library(#[from] LibraryError),
@@ -160,29 +163,44 @@ impl Manager {
             .expect("discovery does not panic, and its runtime lives as long as its caller")
     }
 
-    /// Loads everything that the plugin directory holds and publishes it as one snapshot.
+    /// Loads everything that the plugin directory holds. Each plugin serves as soon as all its
+    /// versions are there; one that takes its time holds up its own routes and no others.
     pub async fn load_all(&self) -> Loaded {
         let discovery = self.discover().await;
-        let loading = discovery
+        self.swap(|snapshot| {
+            let found = discovery.found.iter();
+            found.fold(snapshot.clone(), |next, candidate| {
+                next.with_loading(&candidate.metadata.name)
+            })
+        })
+        .await;
+        let mut loading: FuturesUnordered<_> = discovery
             .found
             .into_iter()
-            .map(|candidate| self.construct(candidate));
+            .map(|candidate| async move {
+                let name = candidate.metadata.name.clone();
+                (name, self.construct(candidate).await)
+            })
+            .collect();
         let mut loaded = Loaded {
             problems: discovery.problems,
             ..Loaded::default()
         };
-        for result in join_all(loading).await {
-            match result {
-                Ok(generation) => loaded.serving.push(Arc::new(generation)),
+        while let Some((name, constructed)) = loading.next().await {
+            let generation = constructed.map(Arc::new);
+            self.swap(|snapshot| {
+                let next = snapshot.without_loading(&name);
+                match &generation {
+                    Ok(generation) => next.with(Arc::clone(generation)),
+                    Err(_) => next,
+                }
+            })
+            .await;
+            match generation {
+                Ok(generation) => loaded.serving.push(generation),
                 Err(error) => loaded.failures.push(error),
             }
         }
-        self.swap(|snapshot| {
-            loaded.serving.iter().fold(snapshot.clone(), |next, generation| {
-                next.with(Arc::clone(generation))
-            })
-        })
-        .await;
         loaded
     }
 
@@ -293,11 +311,7 @@ impl Manager {
             .spawn_blocking(move || runtime.block_on(construct(candidate, &options)));
         let constructed = match tokio::time::timeout(LOAD_TIME, constructing).await {
             Ok(Ok(constructed)) => constructed,
-            Ok(Err(ended)) => Err(LibraryError::Open(libloading::Error::DlOpenUnknown)
-                .into())
-            .inspect_err(|_: &LoadErrorCause| {
-                tracing::error!(%plugin, %version, %ended, "loading ended early");
-            }),
+            Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
             Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
         };
         match constructed {
@@ -337,6 +351,7 @@ async fn construct(candidate: Candidate, options: &Options) -> Result<Generation
     let services = Services {
         plugin: metadata.name.clone(),
         version: Arc::clone(&version),
+        clock: Handle::current(),
     };
     let plugin = Library::open(copy.path())?
         .create(services, &settings)

@@ -12,8 +12,7 @@ use std::{
 };
 
 use plugin_abi::abi::{
-    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome,
-    PluginObject, RResult,
+    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::watch;
@@ -170,12 +169,15 @@ pub struct Requested {
     pub requirement: Option<VersionReq>,
 }
 
-/// A route names no plugin that could serve: the operator's fault.
+/// A route names no plugin that could serve: the operator's fault, but for [`Missing::Loading`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
     /// Not the name of a plugin.
     #[error("`{0}` is no plugin name: write `name` or `name@requirement`, like `say@^1.2`")]
     Malformed(String),
+    /// It was found and is being loaded: what serves will be known soon.
+    #[error("plugin `{0}` is still being loaded")]
+    Loading(PluginName),
     /// No such plugin is loaded.
     #[error("no plugin `{0}` is loaded: is it in the plugin directory, and does it load?")]
     Unknown(PluginName),
@@ -217,6 +219,8 @@ impl Requested {
 pub struct Snapshot {
     /// Versions of each plugin, the highest first.
     plugins: BTreeMap<PluginName, Vec<Arc<Generation>>>,
+    /// How many versions of a plugin are being loaded for the first time.
+    loading: BTreeMap<PluginName, usize>,
 }
 
 impl Snapshot {
@@ -239,6 +243,27 @@ impl Snapshot {
         next
     }
 
+    /// This snapshot with a version announced that is being loaded: its routes wait for it.
+    #[must_use]
+    pub fn with_loading(&self, name: &PluginName) -> Self {
+        let mut next = self.clone();
+        *next.loading.entry(name.clone()).or_default() += 1;
+        next
+    }
+
+    /// This snapshot after loading a version has ended, well or not.
+    #[must_use]
+    pub fn without_loading(&self, name: &PluginName) -> Self {
+        let mut next = self.clone();
+        if let Some(left) = next.loading.get_mut(name) {
+            *left -= 1;
+            if *left == 0 {
+                next.loading.remove(name);
+            }
+        }
+        next
+    }
+
     /// Every generation, by name, the highest version first.
     pub fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.plugins.values().flatten()
@@ -250,6 +275,9 @@ impl Snapshot {
     /// # Errors
     /// Nothing that is loaded will do.
     pub fn resolve(&self, requested: &Requested) -> Result<&Arc<Generation>, Missing> {
+        if self.loading.contains_key(&requested.name) {
+            return Err(Missing::Loading(requested.name.clone()));
+        }
         let versions = self
             .plugins
             .get(&requested.name)

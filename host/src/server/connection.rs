@@ -141,6 +141,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether any byte of a frame is there, read or not.
+    pub(super) fn has_bytes(&self) -> bool {
+        !self.incoming.is_empty()
+            || rustix::io::ioctl_fionread(&self.stream).is_ok_and(|waiting| waiting > 0)
+    }
+
     /// Is done with the frame that was read: what comes next may begin.
     pub(super) fn consume(&mut self) {
         self.incoming.consume();

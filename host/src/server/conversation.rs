@@ -139,6 +139,11 @@ impl Conversation {
         }
     }
 
+    /// Whether the gateway has begun to ask something.
+    pub(super) fn has_begun(&self) -> bool {
+        self.connection.has_bytes()
+    }
+
     /// Waits for the gateway's next question. Dropping the future loses nothing.
     pub(super) async fn next_call(&mut self) -> Result<(), Ended> {
         loop {
@@ -256,7 +261,10 @@ impl Conversation {
         let _reserved = self.connection.take_reservation();
         let Some(token) = self.shared.tokens.find(number, started) else {
             self.call = Some(call);
-            tracing::debug!(token = number, "unknown token: the gateway will prepare again");
+            tracing::debug!(
+                token = number,
+                "unknown token: the gateway will prepare again"
+            );
             return Ok(self.send_error(err::Code::ConfTokenNotFound).await?);
         };
         let id = call.id();
@@ -276,7 +284,7 @@ impl Conversation {
         questions.end();
         drop(questions);
         self.call = kept.map(|mut call| {
-            call.shrink(KEPT_BYTES);
+            call.rest(KEPT_BYTES);
             call
         });
         Ok(())
@@ -403,7 +411,10 @@ impl Conversation {
         call: &Call,
         started: Instant,
     ) -> Result<(), CallError> {
-        let bodiless = matches!(call.status(), 204 | 304);
+        let no_body_allowed = is_bodiless(call.status());
+        // The gateway goes by what the upstream sent, whatever status a plugin has put in its place.
+        let no_body_came = is_bodiless(call.upstream_status()) && call.changed_body().is_none();
+        let bodiless = no_body_allowed || no_body_came;
         let head = !bodiless
             && call.changed_body().is_none()
             && self.shared.limits.ask_method_for_head
@@ -522,6 +533,11 @@ fn log_skipped(shared: &Shared, token: &Token, id: u32, failure: &PluginFailure)
             "a plugin failed on a call and was skipped, as its failure policy says"
         );
     }
+}
+
+/// Whether a response of this status has no body, by HTTP.
+fn is_bodiless(status: u16) -> bool {
+    matches!(status, 204 | 304)
 }
 
 /// Headers of a response that the gateway has to write itself: what a plugin sent would be believed

@@ -48,6 +48,15 @@ pub enum RefusedPlugin {
     Configuration(#[from] RefusedConfiguration),
 }
 
+impl Refused {
+    /// Whether a plugin is only not there yet: the next snapshot knows more.
+    fn is_early(&self) -> bool {
+        self.plugins
+            .iter()
+            .any(|(_, refused)| matches!(refused, RefusedPlugin::Missing(Missing::Loading(_))))
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, (name, refused)) in self.plugins.iter().enumerate() {
@@ -102,10 +111,9 @@ impl Compiler {
                     return;
                 }
                 tracing::debug!(route = %token.key(), token = token.number, "chain ready");
-                token
-                    .chain
-                    .send_replace(ChainState::Ready(Arc::new(chain)));
+                token.chain.send_replace(ChainState::Ready(Arc::new(chain)));
             }
+            Err(refused) if refused.is_early() => {}
             Err(refused) => {
                 tracing::error!(
                     route = %token.key(),
@@ -197,7 +205,8 @@ fn shown(name: &[u8]) -> String {
 /// Compiles new tokens as they come and all of them when the plugins change, and drops expired
 /// ones. Runs until the tokens' table is gone.
 ///
-/// Before the first scan of the plugin directory has ended nothing is compiled: calls wait.
+/// Before the plugin directory has been searched nothing is compiled, and before a plugin that was
+/// found is loaded no chain with it: calls wait.
 pub async fn keep_compiled(
     tokens: Arc<Tokens>,
     compiler: Arc<Compiler>,

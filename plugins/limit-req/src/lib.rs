@@ -1,6 +1,6 @@
 //! Lets so many requests per second of a route through, delays a few more, and refuses the rest.
 //!
-//! Every route configuration has a bucket of its own ([`bucket`]), in this process: gateways that
+//! Every route configuration has a bucket of its own (`bucket.rs`), in this process: gateways that
 //! run a host each count each for itself.
 
 #![forbid(unsafe_code)]

@@ -160,7 +160,9 @@ impl FrameBuffer {
     /// Gives the first frame up, however much of it has arrived; returns how many bytes of it are
     /// still to come. Before its header is there, nothing is known of it and nothing happens.
     pub fn abandon(&mut self) -> usize {
-        let Some(header) = self.header() else { return 0 };
+        let Some(header) = self.header() else {
+            return 0;
+        };
         let to_come = header.frame_len().saturating_sub(self.filled);
         if to_come == 0 {
             self.consume();

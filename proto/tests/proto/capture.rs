@@ -91,7 +91,11 @@ pub(crate) fn feed(buffer: &mut FrameBuffer, mut stream: &[u8]) {
 }
 
 fn directory() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures"))
+    // From the top, since the host's end-to-end tests take this file in.
+    Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../proto/tests/captures"
+    ))
 }
 
 fn base64<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {

@@ -94,6 +94,7 @@ fn try_out(
         let services = Services {
             plugin,
             version: Arc::new(version),
+            clock: tokio::runtime::Handle::current(),
         };
         let loaded = match opened.create(services, &task.settings).await {
             Ok(loaded) => loaded,

@@ -1,0 +1,20 @@
+//! The real `plugin-host` with really built plugins, driven over real sockets by a client that plays
+//! the gateway.
+//!
+//! One binary, one module per story; `support` has what they share. Each test starts a host of its
+//! own in a directory of its own. Nothing here knows the inside of the host.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod support;
+
+// The protocol crate's tests have these; here they serve as the language of expectations.
+#[allow(dead_code, reason = "only a part of it is used here")]
+#[path = "../../../proto/tests/proto/message.rs"]
+mod message;
+
+mod errors;
+mod extra_info;
+mod five_plugins;
+mod request_effects;
+mod response_effects;

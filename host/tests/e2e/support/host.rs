@@ -1,0 +1,225 @@
+//! A `plugin-host` in a process and a directory of its own, gone at the end of its test.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{gateway::Gateway, libraries::built_plugin};
+
+/// How long a test waits for something that has to come. Far above what it takes, so that a slow
+/// machine fails no test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running host. Dropped, it is killed; where the test has failed, its log is shown.
+pub(crate) struct Host {
+    directory: Arc<TempDir>,
+    process: Child,
+    log: PathBuf,
+}
+
+/// What a host is started with.
+#[derive(Default)]
+pub(crate) struct Builder {
+    directory: Option<Arc<TempDir>>,
+    plugins: Vec<(String, Value)>,
+    flags: Vec<(String, String)>,
+    environment: Vec<(OsString, OsString)>,
+    config: String,
+}
+
+impl Host {
+    /// A host without plugins, until the builder is told of some.
+    pub(crate) fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A host with a plugin as it is.
+    pub(crate) fn with(plugin: &str) -> Self {
+        Self::builder().plugin(plugin).start()
+    }
+
+    /// A new connection of the gateway's.
+    pub(crate) fn gateway(&self) -> Gateway {
+        Gateway::connect(&self.socket())
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_in(self.directory.path())
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits for a line of the log that has all of these in it.
+    pub(crate) fn log_line(&self, parts: &[&str]) -> String {
+        let has_all = |line: &&str| parts.iter().all(|part| line.contains(part));
+        wait_for(&format!("a line of the log with {parts:?}"), || {
+            self.log().lines().find(has_all).map(str::to_owned)
+        })
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- log of the host ---\n{}--- end ---", self.log());
+        }
+    }
+}
+
+impl Builder {
+    /// Adds a plugin: its own `plugin.json`, and its library as cargo builds it.
+    pub(crate) fn plugin(self, name: &str) -> Self {
+        self.plugin_json(name, Value::Null)
+    }
+
+    /// Adds a plugin whose `plugin.json` has these fields beside, or in place of, its own.
+    pub(crate) fn plugin_json(mut self, name: &str, fields: Value) -> Self {
+        self.plugins.push((name.to_owned(), fields));
+        self
+    }
+
+    /// Adds a flag with its value.
+    pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
+        self.flags.push((flag.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Gives the host a configuration file.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self
+    }
+
+    /// Adds an environment variable; the host has no others but `PATH`, as under the gateway.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts in the directory, and so on the socket, of another host.
+    pub(crate) fn beside(mut self, other: &Host) -> Self {
+        self.directory = Some(Arc::clone(&other.directory));
+        self
+    }
+
+    /// Starts the host and waits until it accepts connections.
+    pub(crate) fn start(self) -> Host {
+        let directory = self.directory.clone().unwrap_or_else(|| {
+            // Short: the path of a socket has at most 107 bytes.
+            Arc::new(
+                tempfile::Builder::new()
+                    .prefix("ph")
+                    .tempdir_in("/tmp")
+                    .unwrap(),
+            )
+        });
+        for (name, fields) in &self.plugins {
+            install(&directory.path().join("plugins"), name, fields);
+        }
+        let number = fs::read_dir(directory.path())
+            .unwrap()
+            .filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().starts_with("log")
+            })
+            .count();
+        let log = directory.path().join(format!("log{number}"));
+        let mut host = Host {
+            process: self.command(directory.path(), &log).spawn().unwrap(),
+            directory,
+            log,
+        };
+        wait_for("the host accepts connections", || {
+            if let Some(status) = host.process.try_wait().unwrap() {
+                panic!("the host has ended with {status}");
+            }
+            UnixStream::connect(host.socket()).ok()
+        });
+        host
+    }
+
+    fn command(&self, directory: &Path, log: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plugin-host"));
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(log).unwrap())
+            .arg("run");
+        let plugins = directory.join("plugins");
+        fs::create_dir_all(&plugins).unwrap();
+        let socket = socket_in(directory);
+        for (flag, value) in [
+            ("--listen", socket.to_str().unwrap()),
+            ("--plugin-dir", plugins.to_str().unwrap()),
+            ("--runtime-dir", directory.to_str().unwrap()),
+            ("--log", "debug"),
+        ] {
+            if self.flags.iter().all(|(own, _)| own != flag) {
+                command.arg(format!("{flag}={value}"));
+            }
+        }
+        for (flag, value) in &self.flags {
+            command.arg(format!("{flag}={value}"));
+        }
+        if !self.config.is_empty() {
+            let file = directory.join("host.toml");
+            fs::write(&file, &self.config).unwrap();
+            command.arg("--config").arg(file);
+        }
+        command
+    }
+}
+
+fn socket_in(directory: &Path) -> PathBuf {
+    directory.join("s")
+}
+
+/// Makes a plugin's directory: `plugins/say/plugin.json` and `plugins/say/libsay.so`.
+fn install(plugins: &Path, name: &str, fields: &Value) {
+    let built = built_plugin(name);
+    let directory = plugins.join(name);
+    fs::create_dir_all(&directory).unwrap();
+    // A copy: tests may overwrite it, and the next one wants what was built.
+    fs::copy(
+        &built.library,
+        directory.join(built.library.file_name().unwrap()),
+    )
+    .unwrap();
+    let mut metadata: Value = serde_json::from_slice(&fs::read(&built.metadata).unwrap()).unwrap();
+    if let Value::Object(fields) = fields {
+        metadata.as_object_mut().unwrap().extend(fields.clone());
+    }
+    fs::write(directory.join("plugin.json"), metadata.to_string()).unwrap();
+}
+
+/// Looks again and again until there is something, and fails the test where nothing comes.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,74 @@
+//! The plugins' libraries, built by cargo as they are now, so that no test meets a stale one.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Every plugin that tests load: the name of its package and its directory in the workspace.
+const PLUGINS: &[(&str, &str)] = &[
+    ("fault-injection", "plugins/fault-injection"),
+    ("limit-req", "plugins/limit-req"),
+    ("request-body-rewrite", "plugins/request-body-rewrite"),
+    ("response-rewrite", "plugins/response-rewrite"),
+    ("say", "plugins/say"),
+    ("scripted", "host/tests/fixtures/scripted"),
+    ("stub", "host/tests/fixtures/stub"),
+];
+
+/// Where a plugin's library and its `plugin.json` are.
+pub(crate) struct BuiltPlugin {
+    pub(crate) library: PathBuf,
+    pub(crate) metadata: PathBuf,
+}
+
+/// A plugin by the name of its package. The first call of a test run builds all of them.
+pub(crate) fn built_plugin(name: &str) -> BuiltPlugin {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let libraries = BUILT.get_or_init(build);
+    let (_, directory) = PLUGINS
+        .iter()
+        .find(|(package, _)| *package == name)
+        .unwrap_or_else(|| panic!("{name} is not in the list of plugins that tests can load"));
+    BuiltPlugin {
+        library: libraries.join(format!("lib{}.so", name.replace('-', "_"))),
+        metadata: workspace().join(directory).join("plugin.json"),
+    }
+}
+
+/// Builds into the target directory and with the profile of the host under test.
+fn build() -> PathBuf {
+    let libraries = Path::new(env!("CARGO_BIN_EXE_plugin-host"))
+        .parent()
+        .unwrap();
+    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let profile = match libraries.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(workspace())
+        .args(["build", "--quiet", "--profile", profile, "--target-dir"])
+        .arg(target_dir);
+    // `target/TRIPLE/debug` where a target was asked for.
+    let above = libraries.parent().unwrap();
+    if above != target_dir {
+        cargo.arg("--target").arg(above.file_name().unwrap());
+    }
+    for (package, _) in PLUGINS {
+        cargo.args(["--package", package]);
+    }
+    let output = cargo.output().unwrap();
+    assert!(
+        output.status.success(),
+        "the plugins do not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    libraries.to_owned()
+}
+
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
