@@ -13,6 +13,8 @@ mod support;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod call_command;
+mod check_command;
 mod errors;
 mod extra_info;
 mod five_plugins;
