@@ -17,7 +17,9 @@ mod capture;
 mod message;
 
 mod bounds;
+mod call_command;
 mod chains;
+mod check_command;
 mod configurations;
 mod connections;
 mod errors;
