@@ -6,6 +6,5 @@ mod libraries;
 mod program;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Host, PATIENCE, wait_for};
-pub(crate) use libraries::built_plugin;
+pub(crate) use host::{Host, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

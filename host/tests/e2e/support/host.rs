@@ -111,11 +111,6 @@ impl Host {
         self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.process);
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
