@@ -17,6 +17,9 @@ use crate::memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES};
 /// Bytes that a connection's buffer keeps between calls.
 pub(super) const KEPT_BYTES: usize = 16 * 1024;
 
+/// Bytes of an unwanted frame that are read at once.
+const SKIPPED_AT_ONCE: usize = 64 * 1024;
+
 /// A connection with the frame that is being read.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -187,7 +190,8 @@ impl Connection {
         }
         let (stream, to_skip) = (&mut self.stream, &mut self.to_skip);
         let skipped = async {
-            let mut scratch = [0; 4096];
+            // Not an array: it would be part of every connection's task, for a case that is rare.
+            let mut scratch = vec![0; SKIPPED_AT_ONCE];
             while *to_skip > 0 {
                 let room = scratch.len().min(*to_skip);
                 let read = stream.read(&mut scratch[..room]).await?;

@@ -192,6 +192,26 @@ fn a_plugin_that_blocks_past_its_time_on_the_pool_is_answered_for() {
 }
 
 #[test]
+fn a_plugin_that_asks_when_its_call_is_over_is_told_so() {
+    let host = Host::builder()
+        .plugin_json(
+            "scripted",
+            json!({ "execution": "blocking", "timeout_ms": 50 }),
+        )
+        .start();
+    let mut gateway = host.gateway();
+    let late = json!([{ "block": 400 }, { "look": { "var": "route_id" } }]);
+    let token = gateway.route([("scripted", late)]);
+    assert_eq!(gateway.call(token, get("/")), ERROR);
+    // Nothing of the call that is over reaches the one that comes next on the connection.
+    let next = gateway.route([("scripted", json!([{ "look": { "var": "next" } }]))]);
+    assert_eq!(gateway.call(next, get("/")), "unchanged");
+    host.log_line(&["saw (CallOver)"]);
+    assert_eq!(gateway.call(next, get("/")), "unchanged");
+    assert_eq!(gateway.asked(), ["next", "next"]);
+}
+
+#[test]
 fn a_plugin_that_says_that_it_blocks_holds_nobody_else_up() {
     let host = Host::builder()
         .plugin_json("scripted", json!({ "execution": "blocking" }))

@@ -16,7 +16,10 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod bounds;
+mod call_command;
 mod chains;
+mod check_command;
 mod configurations;
 mod connections;
 mod errors;

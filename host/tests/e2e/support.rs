@@ -4,6 +4,8 @@ mod gateway;
 mod host;
 mod libraries;
 pub(crate) mod versions;
+mod program;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
 pub(crate) use host::{Host, wait_for};
+pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};
