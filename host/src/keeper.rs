@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::{Notify, mpsc, oneshot},
     task::JoinSet,
 };
@@ -69,8 +70,8 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Keeper {
     manager: Arc<Manager>,
-    scanner: Scanner,
-    watch: Watch,
+    /// Away only while a look is under way: it reads files, on a blocking thread.
+    eyes: Option<Eyes>,
     requests: mpsc::Receiver<Request>,
     /// A signal asks for a look.
     rescan: Arc<Notify>,
@@ -83,9 +84,33 @@ pub struct Keeper {
     failed: BTreeSet<PathBuf>,
 }
 
+/// What sees the directory.
+#[derive(Debug)]
+struct Eyes {
+    watch: Watch,
+    scanner: Scanner,
+}
+
 struct Tried {
     place: PathBuf,
     result: Result<String, String>,
+}
+
+/// Nothing else of the keeper runs while a look is awaited.
+const EYES_ARE_BACK: &str = "a look has been awaited to its end";
+
+impl Eyes {
+    fn look(&mut self) -> Scan {
+        let watch = &self.watch;
+        let scan = self
+            .scanner
+            .scan(|path| watch.open_for_writing(path), Instant::now());
+        self.watch.follow(&scan.follow);
+        if let Some(delay) = scan.look_again {
+            self.watch.look_again_in(delay);
+        }
+        scan
+    }
 }
 
 impl Keeper {
@@ -99,8 +124,10 @@ impl Keeper {
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
         let keeper = Self {
             manager,
-            scanner: Scanner::new(plugin_dir),
-            watch: Watch::new(plugin_dir, rescan_every),
+            eyes: Some(Eyes {
+                watch: Watch::new(plugin_dir, rescan_every),
+                scanner: Scanner::new(plugin_dir),
+            }),
             requests,
             rescan,
             busy: BTreeSet::new(),
@@ -116,7 +143,7 @@ impl Keeper {
         self.first_scan().await;
         loop {
             tokio::select! {
-                _ = self.watch.changed() => {
+                _ = self.eyes.as_mut().expect(EYES_ARE_BACK).watch.changed() => {
                     self.look(Vetoes::Count).await;
                 }
                 () = self.rescan.notified() => {
@@ -135,13 +162,13 @@ impl Keeper {
 
     /// Everything that is complete is loaded together, so that routes know what they wait for.
     async fn first_scan(&mut self) {
-        let scan = self.scan();
+        let scan = self.scan().await;
         report(&scan.problems);
         let found: Vec<Candidate> = scan
             .plugins
             .into_iter()
             .filter_map(|seen| match seen {
-                Seen::Changed(candidate) => Some(candidate),
+                Seen::Changed(candidate) => Some(*candidate),
                 Seen::Unchanged(_) => None,
             })
             .collect();
@@ -164,18 +191,26 @@ impl Keeper {
         );
     }
 
-    fn scan(&mut self) -> Scan {
-        let watch = &self.watch;
-        let scan = self
-            .scanner
-            .scan(|path| watch.open_for_writing(path), Instant::now());
-        self.watch.follow();
+    async fn scan(&mut self) -> Scan {
+        let mut eyes = self.eyes.take().expect(EYES_ARE_BACK);
+        let looking = Handle::current().spawn_blocking(move || {
+            let scan = eyes.look();
+            (eyes, scan)
+        });
+        let (eyes, scan) = looking
+            .await
+            .expect("a look does not panic, and its runtime lives as long as the keeper");
+        self.eyes = Some(eyes);
         scan
+    }
+
+    fn eyes(&mut self) -> &mut Eyes {
+        self.eyes.as_mut().expect(EYES_ARE_BACK)
     }
 
     /// Looks at the directory and starts what has to be done.
     async fn look(&mut self, vetoes: Vetoes) -> Vec<String> {
-        let scan = self.scan();
+        let scan = self.scan().await;
         report(&scan.problems);
         for seen in scan.plugins {
             match seen {
@@ -184,7 +219,7 @@ impl Keeper {
                 }
                 Seen::Changed(candidate) => {
                     self.gone.remove(&candidate.place);
-                    self.start(candidate, vetoes);
+                    self.start(*candidate, vetoes);
                 }
             }
         }
@@ -195,7 +230,7 @@ impl Keeper {
     fn start(&mut self, candidate: Candidate, vetoes: Vetoes) {
         if !self.busy.insert(candidate.place.clone()) {
             // Changed again while it is being loaded: seen again when that has ended.
-            self.scanner.forget(&candidate.place);
+            self.eyes().scanner.forget(&candidate.place);
             return;
         }
         let manager = Arc::clone(&self.manager);
@@ -230,7 +265,7 @@ impl Keeper {
             Err(_) => self.failed.insert(tried.place),
         };
         // Whatever changed meanwhile is due now.
-        self.watch.look_again_in(Duration::ZERO);
+        self.eyes().watch.look_again_in(Duration::ZERO);
         Some(tried.result)
     }
 
@@ -248,11 +283,11 @@ impl Keeper {
             let since = *self.gone.entry(status.place.clone()).or_insert(now);
             let left = REMOVAL_GRACE.saturating_sub(now - since);
             if left > Duration::ZERO {
-                self.watch.look_again_in(left);
+                self.eyes().watch.look_again_in(left);
                 continue;
             }
             self.gone.remove(&status.place);
-            self.scanner.forget(&status.place);
+            self.eyes().scanner.forget(&status.place);
             if self.manager.unload_place(&status.place).await {
                 tracing::warn!(
                     plugin = status.name,
@@ -268,7 +303,7 @@ impl Keeper {
         match request {
             Request::Reload { vetoes, done } => {
                 for place in std::mem::take(&mut self.failed) {
-                    self.scanner.forget(&place);
+                    self.eyes().scanner.forget(&place);
                 }
                 let mut reloaded = Reloaded {
                     problems: self.look(vetoes).await,

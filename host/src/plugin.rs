@@ -4,8 +4,6 @@
 
 pub mod check;
 pub mod manager;
-pub mod scan;
-pub mod watch;
 pub mod registry;
 pub mod rehearsal;
 
@@ -16,6 +14,9 @@ pub mod rehearsal;
 pub mod library;
 pub mod private_copy;
 pub mod settings;
+
+pub mod scan;
+pub mod watch;
 
 pub mod discovery;
 pub mod elf;

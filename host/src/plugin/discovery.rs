@@ -37,6 +37,28 @@ pub struct Discovery {
     pub found: Vec<Candidate>,
     /// What is wrong, by path. A plugin with several mistakes has several entries here.
     pub problems: Vec<Problem>,
+    /// Every file that was read, with the digest of what it held.
+    pub(super) read: Vec<(PathBuf, Digest)>,
+}
+
+/// Something in a plugin directory that a plugin can be made of.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) path: PathBuf,
+    pub(super) kind: SpotKind,
+}
+
+/// What there is.
+#[derive(Debug)]
+pub(super) enum SpotKind {
+    /// A `plugin.json` beside bare libraries: it speaks for the one that it names.
+    Metadata,
+    /// A plugin's directory.
+    Directory,
+    /// A bare library.
+    Library,
+    /// Something that cannot even be looked at.
+    Unusable,
 }
 
 /// A plugin that is fit to be loaded.
@@ -75,39 +97,74 @@ pub struct Candidate {
 #[must_use]
 pub fn discover(directory: &Path) -> Discovery {
     let mut discovery = Discovery::default();
-    let entries = match files::list(directory) {
-        Ok(listing) => {
-            for (path, cause) in listing.problems {
-                discovery.report(&path, [cause]);
-            }
-            listing.entries
-        }
+    let spots = match spots(directory) {
+        Ok(spots) => spots,
         Err(cause) => {
             discovery.report(directory, [cause]);
             return discovery;
         }
     };
-    // A `plugin.json` beside bare libraries speaks for the one that it names.
-    let spoken_for = match entries.iter().any(|entry| entry.is_named(FILE_NAME)) {
-        true => discovery.examine_with_metadata(directory, None),
-        false => None,
-    };
-    for entry in entries {
-        let path = directory.join(entry.name());
-        match entry {
-            Entry::Directory(name) => discovery.examine_directory(&path, Some(&name)),
-            Entry::File(name) if is_library(&name) => {
-                if spoken_for
-                    .as_ref()
-                    .is_none_or(|library| library.as_path() != Path::new(&name))
-                {
-                    discovery.examine_library(directory, &name, None);
-                }
-            }
-            Entry::File(_) => {}
+    let mut spoken_for = None;
+    for spot in spots {
+        if !is_spoken_for(&spot, directory, spoken_for.as_ref()) {
+            spoken_for = discovery.examine(directory, &spot).or(spoken_for);
         }
     }
     discovery.finish()
+}
+
+/// Everything in a plugin directory that a plugin can be made of; a `plugin.json` beside bare
+/// libraries comes first.
+pub(super) fn spots(directory: &Path) -> Result<Vec<Spot>, Cause> {
+    let listing = files::list(directory)?;
+    let mut spots = Vec::with_capacity(listing.entries.len());
+    if listing
+        .entries
+        .iter()
+        .any(|entry| entry.is_named(FILE_NAME))
+    {
+        spots.push(Spot {
+            path: directory.join(FILE_NAME),
+            kind: SpotKind::Metadata,
+        });
+    }
+    spots.extend(listing.entries.iter().filter_map(|entry| {
+        let kind = match entry {
+            Entry::Directory(_) => SpotKind::Directory,
+            Entry::File(name) if is_library(name) => SpotKind::Library,
+            Entry::File(_) => return None,
+        };
+        Some(Spot {
+            path: directory.join(entry.name()),
+            kind,
+        })
+    }));
+    let unusable = listing.unusable.into_iter().map(|path| Spot {
+        path,
+        kind: SpotKind::Unusable,
+    });
+    spots.extend(unusable);
+    Ok(spots)
+}
+
+/// Whether a `plugin.json` beside a bare library speaks for it.
+pub(super) fn is_spoken_for(
+    spot: &Spot,
+    directory: &Path,
+    spoken_for: Option<&LibraryPath>,
+) -> bool {
+    matches!(spot.kind, SpotKind::Library)
+        && spoken_for.is_some_and(|library| spot.path == directory.join(library.as_path()))
+}
+
+/// The files of a directory that a plugin there can be made of.
+pub(super) fn files_of(directory: &Path) -> Vec<PathBuf> {
+    let entries = files::list(directory).map_or_else(|_| Vec::new(), |listing| listing.entries);
+    entries
+        .iter()
+        .filter(|entry| entry.is_named(FILE_NAME) || entry.library().is_some())
+        .map(|entry| directory.join(entry.name()))
+        .collect()
 }
 
 /// Looks at one plugin: a directory with a `plugin.json` or a library, or a library alone. For
@@ -128,14 +185,55 @@ pub fn discover_one(plugin: &Path) -> Discovery {
             let parent = plugin
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            discovery.examine_library(parent.unwrap_or(Path::new(".")), name, None);
+            discovery.examine_library(parent.unwrap_or(Path::new(".")), name, Home::Shared);
         }
         _ => discovery.examine_directory(plugin, name),
     }
     discovery.finish()
 }
 
+/// Whose a directory with a library is.
+#[derive(Clone, Copy)]
+enum Home<'a> {
+    /// The plugin's own, by its name where that can be read.
+    Own(Option<&'a str>),
+    /// The plugin directory itself: the library lies bare.
+    Shared,
+}
+
+impl Home<'_> {
+    fn misplaces(self, metadata: &Metadata) -> Option<Cause> {
+        match self {
+            Self::Own(name) => judging::directory_name(name?, metadata),
+            Self::Shared => None,
+        }
+    }
+
+    fn place(self, directory: &Path, library: &Path) -> PathBuf {
+        match self {
+            Self::Own(_) => directory.to_owned(),
+            Self::Shared => library.to_owned(),
+        }
+    }
+}
+
 impl Discovery {
+    /// Looks at one thing in a plugin directory. Returns the library that a `plugin.json` beside
+    /// bare libraries speaks for.
+    pub(super) fn examine(&mut self, directory: &Path, spot: &Spot) -> Option<LibraryPath> {
+        let name = spot.path.file_name().and_then(|name| name.to_str());
+        match (&spot.kind, name) {
+            (SpotKind::Metadata, _) => return self.examine_with_metadata(directory, Home::Shared),
+            (SpotKind::Directory, name) => self.examine_directory(&spot.path, name),
+            (SpotKind::Library, name) => {
+                let name = name.expect("a spot whose name is not UTF-8 is unusable");
+                self.examine_library(directory, name, Home::Shared);
+            }
+            (SpotKind::Unusable, _) => self.report(&spot.path, files::why_unusable(&spot.path)),
+        }
+        None
+    }
+
     /// One plugin's directory.
     fn examine_directory(&mut self, directory: &Path, name: Option<&str>) {
         let listing = match files::list(directory) {
@@ -147,13 +245,13 @@ impl Discovery {
             .iter()
             .any(|entry| entry.is_named(FILE_NAME))
         {
-            self.examine_with_metadata(directory, name);
+            self.examine_with_metadata(directory, Home::Own(name));
             return;
         }
         let libraries: Vec<_> = listing.entries.iter().filter_map(Entry::library).collect();
         match libraries[..] {
             [] => self.report(directory, [Cause::NoPlugin]),
-            [library] => self.examine_library(directory, library, name),
+            [library] => self.examine_library(directory, library, Home::Own(name)),
             _ => {
                 let libraries = libraries.into_iter().map(str::to_owned).collect();
                 self.report(directory, [Cause::SeveralLibraries { libraries }]);
@@ -163,11 +261,7 @@ impl Discovery {
 
     /// A `plugin.json` and the library that it names, which is returned: it is spoken for, even
     /// where the rest of the file is wrong.
-    fn examine_with_metadata(
-        &mut self,
-        directory: &Path,
-        name: Option<&str>,
-    ) -> Option<LibraryPath> {
+    fn examine_with_metadata(&mut self, directory: &Path, home: Home<'_>) -> Option<LibraryPath> {
         let file = directory.join(FILE_NAME);
         let bytes = match files::read_metadata(directory) {
             Ok(bytes) => bytes,
@@ -176,6 +270,7 @@ impl Discovery {
                 return None;
             }
         };
+        self.read.push((file.clone(), Digest::of(&bytes)));
         let Parsed { metadata, warnings } = match Metadata::parse(&bytes) {
             Ok(parsed) => parsed,
             Err(invalid) => {
@@ -191,14 +286,14 @@ impl Discovery {
         let known = (Some(metadata.name.clone()), Some(metadata.version.clone()));
         let library = metadata.library().clone();
         let library_path = directory.join(library.as_path());
-        let misplaced = name.and_then(|name| judging::directory_name(name, &metadata));
-        let judged = files::read_library(directory, library.as_path())
-            .map_err(|cause| vec![cause])
-            .and_then(|bytes| judging::library(&metadata, bytes));
+        let misplaced = home.misplaces(&metadata);
+        let judged = self
+            .read_library(directory, library.as_path())
+            .and_then(|(bytes, digest)| judging::library(&metadata, bytes, digest));
         match (judged, misplaced) {
             (Ok(judged), None) => self.found.push(Candidate {
                 metadata,
-                place: directory.to_owned(),
+                place: home.place(directory, &library_path),
                 directory: directory.to_owned(),
                 library_path,
                 bytes: judged.bytes,
@@ -215,26 +310,22 @@ impl Discovery {
     }
 
     /// A library that speaks for itself.
-    fn examine_library(&mut self, directory: &Path, library: &str, name: Option<&str>) {
+    fn examine_library(&mut self, directory: &Path, library: &str, home: Home<'_>) {
         let library_path = directory.join(library);
-        let judged = files::read_library(directory, Path::new(library))
-            .map_err(|cause| vec![cause])
-            .and_then(|bytes| judging::bare_library(library, bytes));
+        let judged = self
+            .read_library(directory, Path::new(library))
+            .and_then(|(bytes, digest)| judging::bare_library(library, bytes, digest));
         let (metadata, judged) = match judged {
             Ok(judged) => judged,
             Err(causes) => return self.report(&library_path, causes),
         };
-        if let Some(misplaced) = name.and_then(|name| judging::directory_name(name, &metadata)) {
+        if let Some(misplaced) = home.misplaces(&metadata) {
             let known = (Some(metadata.name), Some(metadata.version));
             return self.report_known(directory, &known, [misplaced]);
         }
         self.found.push(Candidate {
             metadata,
-            place: if name.is_some() {
-                directory.to_owned()
-            } else {
-                library_path.clone()
-            },
+            place: home.place(directory, &library_path),
             directory: directory.to_owned(),
             library_path,
             bytes: judged.bytes,
@@ -242,6 +333,17 @@ impl Discovery {
             build_info: judged.build_info,
             warnings: Vec::new(),
         });
+    }
+
+    fn read_library(
+        &mut self,
+        directory: &Path,
+        library: &Path,
+    ) -> Result<(Vec<u8>, Digest), Vec<Cause>> {
+        let bytes = files::read_library(directory, library).map_err(|cause| vec![cause])?;
+        let digest = Digest::of(&bytes);
+        self.read.push((directory.join(library), digest));
+        Ok((bytes, digest))
     }
 
     fn report(&mut self, path: &Path, causes: impl IntoIterator<Item = Cause>) {
@@ -332,11 +434,8 @@ impl Candidate {
         })
     }
 
-    /// Name and precedence: what only one plugin can have. (Build metadata has no precedence.)
     fn claim(&self) -> (PluginName, Version) {
-        let mut version = self.metadata.version.clone();
-        version.build = semver::BuildMetadata::EMPTY;
-        (self.metadata.name.clone(), version)
+        claim(&self.metadata.name, &self.metadata.version)
     }
 }
 
@@ -353,6 +452,13 @@ pub struct Origin {
     pub digest: Digest,
     /// What the library says about itself.
     pub build_info: BuildInfo,
+}
+
+/// Name and precedence: what only one plugin can have. (Build metadata has no precedence.)
+pub(super) fn claim(name: &PluginName, version: &Version) -> (PluginName, Version) {
+    let mut version = version.clone();
+    version.build = semver::BuildMetadata::EMPTY;
+    (name.clone(), version)
 }
 
 impl fmt::Debug for Candidate {

@@ -17,7 +17,8 @@ const VOLUME_REMAINDER: &str = "lost+found";
 /// A directory's entries that can matter, sorted by name.
 pub(super) struct Listing {
     pub(super) entries: Vec<Entry>,
-    pub(super) problems: Vec<(PathBuf, Cause)>,
+    /// What cannot even be looked at.
+    pub(super) unusable: Vec<PathBuf>,
 }
 
 /// A directory's entry, by its name there; links count as what they lead to.
@@ -54,7 +55,7 @@ impl Entry {
 pub(super) fn list(directory: &Path) -> Result<Listing, Cause> {
     let mut listing = Listing {
         entries: Vec::new(),
-        problems: Vec::new(),
+        unusable: Vec::new(),
     };
     let entries = fs::read_dir(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Cause::NoDirectory,
@@ -66,31 +67,36 @@ pub(super) fn list(directory: &Path) -> Result<Listing, Cause> {
         }
         let entry = entry.map_err(Cause::Unreadable)?;
         let path = entry.path();
-        let name = match entry.file_name().into_string() {
-            Ok(name) if name.starts_with('.') || name == VOLUME_REMAINDER => continue,
-            Ok(name) => name,
-            Err(name) => {
-                let name = name.to_string_lossy().into_owned();
-                listing
-                    .problems
-                    .push((path, Cause::UnreadableName { name }));
-                continue;
-            }
+        let name = entry.file_name().into_string();
+        if name
+            .as_ref()
+            .is_ok_and(|name| name.starts_with('.') || name == VOLUME_REMAINDER)
+        {
+            continue;
+        }
+        let (Ok(name), metadata) = (name, fs::metadata(&path)) else {
+            listing.unusable.push(path);
+            continue;
         };
-        match fs::metadata(&path) {
+        match metadata {
             Ok(metadata) if metadata.is_dir() => listing.entries.push(Entry::Directory(name)),
             // A dead link may still be the one that `plugin.json` names: whoever reads it says so.
-            Ok(_) => listing.entries.push(Entry::File(name)),
-            Err(_) if name == FILE_NAME || is_library(&name) => {
-                listing.entries.push(Entry::File(name))
-            }
-            Err(error) => listing
-                .problems
-                .push((path.clone(), unreadable(&path, error))),
+            Err(_) if name != FILE_NAME && !is_library(&name) => listing.unusable.push(path),
+            _ => listing.entries.push(Entry::File(name)),
         }
     }
     listing.entries.sort_by(|a, b| a.name().cmp(b.name()));
     Ok(listing)
+}
+
+/// Why an entry cannot even be looked at; none where it can by now.
+pub(super) fn why_unusable(path: &Path) -> Option<Cause> {
+    match path.file_name() {
+        Some(name) if name.to_str().is_none() => Some(Cause::UnreadableName {
+            name: name.to_string_lossy().into_owned(),
+        }),
+        _ => Some(unreadable(path, fs::metadata(path).err()?)),
+    }
 }
 
 /// Reads a plugin directory's `plugin.json`.

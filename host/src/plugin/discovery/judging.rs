@@ -14,8 +14,11 @@ pub(super) struct Judged {
 }
 
 /// A library with a `plugin.json`.
-pub(super) fn library(metadata: &Metadata, bytes: Vec<u8>) -> Result<Judged, Vec<Cause>> {
-    let digest = Digest::of(&bytes);
+pub(super) fn library(
+    metadata: &Metadata,
+    bytes: Vec<u8>,
+    digest: Digest,
+) -> Result<Judged, Vec<Cause>> {
     if let Some(wanted) = metadata.sha256().filter(|wanted| **wanted != digest) {
         // Not the library that was meant: nothing else about it matters.
         return Err(vec![Cause::OtherDigest {
@@ -52,7 +55,11 @@ pub(super) fn library(metadata: &Metadata, bytes: Vec<u8>) -> Result<Judged, Vec
 }
 
 /// A library without one: it speaks for itself.
-pub(super) fn bare_library(name: &str, bytes: Vec<u8>) -> Result<(Metadata, Judged), Vec<Cause>> {
+pub(super) fn bare_library(
+    name: &str,
+    bytes: Vec<u8>,
+    digest: Digest,
+) -> Result<(Metadata, Judged), Vec<Cause>> {
     let build_info = elf::inspect(&bytes).map_err(|error| vec![error.into()])?;
     let path = LibraryPath::new(name).expect("the name of a directory's entry is a relative path");
     let metadata = Metadata::from_build_info(&build_info, path).map_err(|invalid| {
@@ -62,7 +69,6 @@ pub(super) fn bare_library(name: &str, bytes: Vec<u8>) -> Result<(Metadata, Judg
             .map(Cause::Metadata)
             .collect::<Vec<_>>()
     })?;
-    let digest = Digest::of(&bytes);
     Ok((
         metadata,
         Judged {

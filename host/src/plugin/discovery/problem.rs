@@ -197,6 +197,33 @@ impl Cause {
         }
     }
 
+    /// Whether it looks like files that are still being copied: the rest may be on its way.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoDirectory
+            | Self::DeadLink { .. }
+            | Self::NoPlugin
+            | Self::SeveralLibraries { .. }
+            | Self::NoLibrary { .. }
+            | Self::OtherDigest { .. }
+            | Self::Misplaced { .. }
+            | Self::Contradiction(_)
+            | Self::Twins { .. }
+            | Self::Metadata(MetadataError::NotJson { .. }) => true,
+            Self::Unreadable(error) => error.kind() == io::ErrorKind::NotFound,
+            // A file that is given its size before its content looks like anything but a library.
+            Self::Library(error) => matches!(
+                error,
+                ElfError::Empty
+                    | ElfError::NotElf { .. }
+                    | ElfError::CutShort { .. }
+                    | ElfError::Damaged(_)
+            ),
+            _ => false,
+        }
+    }
+
     /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {

@@ -1,0 +1,692 @@
+//! Remembers what the plugin directory held, and concludes only from what is settled.
+//!
+//! A file that is still being copied looks like a broken one, and `plugin.json` and library cannot
+//! be replaced in the same instant. So nothing is read before its files have stood still, and what
+//! looks like half of something is waited for; only then it is a [`Problem`], told once. Files that
+//! look the same from outside are not read again.
+//!
+//! What bytes are worth is `discovery`'s judgement. Nothing here waits, watches or loads.
+
+mod fingerprint;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use semver::Version;
+
+use super::{
+    discovery::{
+        Candidate, Cause, Discovery, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for,
+        spots,
+    },
+    metadata::{Digest, FILE_NAME, LibraryPath, PluginName},
+};
+use fingerprint::Fingerprint;
+
+/// Files that have stood still for this long are settled, unless somebody is known to write them.
+/// Not longer than the quiet that follows events, so that a file that was closed or renamed into
+/// place is taken at the first look after it.
+pub const SETTLE: Duration = Duration::from_millis(100);
+
+/// What looks like half of something is waited for this long after its bytes last changed.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A file that was written to and, as far as is known, not closed is believed to be still open for
+/// this long after its bytes last changed: that it was closed may have been missed.
+pub const WRITER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon to look again at something that is waited for: its end may come without an event.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Looks at one plugin directory, again and again.
+#[derive(Debug)]
+pub struct Scanner {
+    directory: PathBuf,
+    looks: BTreeMap<PathBuf, Look>,
+    /// What was handed out last, by place; also of places that have gone, until they are forgotten.
+    handed_out: BTreeMap<PathBuf, Contents>,
+    /// Why the directory as a whole cannot be looked at.
+    trouble: Option<Trouble>,
+    is_first: bool,
+}
+
+/// What a look at the directory gave.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Every plugin that is settled and fit to be loaded, by name and then by version.
+    pub plugins: Vec<Seen>,
+    /// Settled problems that are new since the last look: each is told once per state of the bytes.
+    pub problems: Vec<Problem>,
+    /// Places whose files still change, or do not fit each other yet: nothing is concluded, and
+    /// whatever serves from there goes on.
+    pub unsettled: Vec<PathBuf>,
+    /// Places that hold something unfit; the problem is told in this scan or was in an earlier one.
+    /// Whatever serves from there goes on.
+    pub unfit: Vec<PathBuf>,
+    /// The plugin directory is not there.
+    pub directory_missing: bool,
+    /// When to look again, at the latest, for the sake of what is unsettled.
+    pub look_again: Option<Duration>,
+    /// What to follow, for [`Watch::follow`](super::watch::Watch::follow): plugins' directories,
+    /// and links and files that lie elsewhere.
+    pub follow: Vec<PathBuf>,
+    /// How many places had files that were read.
+    pub read: usize,
+}
+
+/// A plugin that is settled and fit to be loaded.
+#[derive(Debug)]
+pub enum Seen {
+    /// What was handed out for its place still is what is there.
+    Unchanged(Place),
+    /// Its bytes (library or `plugin.json`) are not those that were last handed out for its place.
+    Changed(Box<Candidate>),
+}
+
+/// A plugin, by where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its directory, or its library where that lies bare in the plugin directory.
+    pub path: PathBuf,
+    /// Its name.
+    pub name: PluginName,
+    /// Its version.
+    pub version: Version,
+    /// Digest of its library.
+    pub digest: Digest,
+}
+
+/// What one spot looked like.
+#[derive(Debug)]
+struct Look {
+    fingerprint: Fingerprint,
+    /// Since when it looks like this.
+    since: Instant,
+    /// Files that the plugin is made of and that do not lie where they usually do.
+    elsewhere: Vec<PathBuf>,
+    /// The library that a `plugin.json` beside bare libraries speaks for.
+    spoken_for: Option<LibraryPath>,
+    verdict: Verdict,
+    /// What was read while somebody seemed to be writing, and when.
+    doubtful: Option<(Instant, Contents)>,
+    /// The problems that were told last.
+    told: Option<(Contents, Vec<String>)>,
+    /// The twins that were told last.
+    told_twins: Vec<PathBuf>,
+}
+
+/// What the files are worth, as long as they look the same.
+#[derive(Debug)]
+enum Verdict {
+    Unread,
+    Fit(Fit),
+    /// It may be half of something.
+    Waiting(Contents, Vec<Problem>),
+    Unfit,
+}
+
+/// A plugin that is fit to be loaded, without its bytes.
+#[derive(Debug, Clone)]
+struct Fit {
+    place: Place,
+    library_path: PathBuf,
+    contents: Contents,
+}
+
+/// The digests of everything that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Contents {
+    with_metadata: bool,
+    digests: Vec<Digest>,
+}
+
+/// What one look at a spot came to.
+enum Outcome {
+    Fit(Fit, Option<Box<Candidate>>),
+    /// Not yet; look again after this time.
+    Wait(Duration),
+    Unfit(Vec<Problem>),
+}
+
+/// A fit plugin and the spot where it is.
+struct Found {
+    spot: Spot,
+    fit: Fit,
+    candidate: Option<Box<Candidate>>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    what: String,
+    since: Instant,
+    told: bool,
+}
+
+impl Candidate {
+    /// Where it lies and what it is, without its bytes.
+    #[must_use]
+    pub fn to_place(&self) -> Place {
+        Place {
+            path: self.place.clone(),
+            name: self.metadata.name.clone(),
+            version: self.metadata.version.clone(),
+            digest: self.digest,
+        }
+    }
+}
+
+impl Scanner {
+    /// A scanner of a plugin directory that has seen nothing yet.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            looks: BTreeMap::new(),
+            handed_out: BTreeMap::new(),
+            trouble: None,
+            is_first: true,
+        }
+    }
+
+    /// Looks at everything. `being_written` tells of a file, by its real path, whether somebody is
+    /// known to have written to it and not yet closed it.
+    ///
+    /// Blocks while it reads what has changed.
+    pub fn scan(&mut self, being_written: impl Fn(&Path) -> bool, now: Instant) -> Scan {
+        let mut pass = Pass {
+            scan: Scan::default(),
+            being_written: &being_written,
+            now,
+            is_first: std::mem::take(&mut self.is_first),
+        };
+        match spots(&self.directory) {
+            Ok(spots) => {
+                self.trouble = None;
+                self.look_at(spots, &mut pass);
+            }
+            Err(cause) => self.report_trouble(cause, &mut pass),
+        }
+        pass.finish()
+    }
+
+    /// Hands out again what a place holds, at the next scan, and tells its problems again.
+    pub fn forget(&mut self, place: &Path) {
+        self.handed_out.remove(place);
+        for (path, look) in &mut self.looks {
+            // Or the `plugin.json` that may speak for it.
+            if path == place || path.ends_with(FILE_NAME) {
+                look.tell_again();
+            }
+        }
+    }
+
+    fn look_at(&mut self, spots: Vec<Spot>, pass: &mut Pass<'_>) {
+        let mut before = std::mem::take(&mut self.looks);
+        let mut beside = Beside::default();
+        let mut found = Vec::new();
+        for spot in spots {
+            let mut look = before
+                .remove(&spot.path)
+                .unwrap_or_else(|| Look::first(&spot, pass));
+            let is_spoken_for = is_spoken_for(&spot, &self.directory, beside.library.as_ref());
+            let is_bare = matches!(spot.kind, SpotKind::Library);
+            if is_spoken_for || is_bare && beside.holds_all {
+                if beside.waits {
+                    pass.scan.unsettled.push(spot.path.clone());
+                } else if !beside.is_fit {
+                    pass.scan.unfit.push(spot.path.clone());
+                }
+                // Kept, and its age with it, for when it speaks for itself again.
+                self.looks.insert(spot.path, look);
+                continue;
+            }
+            let outcome = look.at(&self.directory, &spot, pass);
+            if matches!(spot.kind, SpotKind::Metadata) {
+                beside = Beside::after(&outcome, &look);
+            }
+            let key = spot.path.clone();
+            match outcome {
+                Outcome::Fit(fit, candidate) => {
+                    match self.lost_metadata(&fit, &look, &beside, pass) {
+                        None => found.push(Found {
+                            spot,
+                            fit,
+                            candidate,
+                        }),
+                        Some(Outcome::Wait(delay)) => pass.wait(fit.place.path, delay),
+                        Some(_) => pass.scan.unfit.push(fit.place.path),
+                    }
+                }
+                Outcome::Wait(delay) => pass.wait(look.place(&self.directory, &spot), delay),
+                Outcome::Unfit(problems) => {
+                    let place = look.place(&self.directory, &spot);
+                    pass.scan.unfit.push(place);
+                    pass.scan.problems.extend(problems);
+                }
+            }
+            self.looks.insert(key, look);
+        }
+        let found = self.without_twins(found, pass);
+        for found in found {
+            self.hand_out(found, pass);
+        }
+        for (path, look) in &self.looks {
+            pass.follow(path, look);
+        }
+        self.forget_surplus();
+    }
+
+    /// A plugin whose `plugin.json` has just gone, or can no longer be read, is not one that never
+    /// had any: its limits and its failure policy would be lost.
+    fn lost_metadata(
+        &self,
+        fit: &Fit,
+        look: &Look,
+        beside: &Beside,
+        pass: &Pass<'_>,
+    ) -> Option<Outcome> {
+        let had_metadata = self
+            .handed_out
+            .get(&fit.place.path)
+            .is_some_and(|contents| contents.with_metadata);
+        if !had_metadata || fit.contents.with_metadata {
+            return None;
+        }
+        if beside.is_there {
+            return Some(Outcome::Unfit(Vec::new()));
+        }
+        let left = PATIENCE.saturating_sub(pass.since(look.since));
+        (left > Duration::ZERO).then(|| Outcome::Wait(left.min(LOOK_AGAIN)))
+    }
+
+    /// Of two with one name and equal precedence neither is handed out. That may be a moment of
+    /// somebody's moving things, so it is waited for too.
+    fn without_twins(&mut self, found: Vec<Found>, pass: &mut Pass<'_>) -> Vec<Found> {
+        let mut claims: BTreeMap<_, Vec<Found>> = BTreeMap::new();
+        for found in found {
+            let place = &found.fit.place;
+            claims
+                .entry(claim(&place.name, &place.version))
+                .or_default()
+                .push(found);
+        }
+        let mut alone = Vec::new();
+        for mut found in claims.into_values() {
+            if found.len() == 1 {
+                let single = found.remove(0);
+                self.look_of(&single.spot).told_twins.clear();
+                alone.push(single);
+                continue;
+            }
+            let youngest = found
+                .iter()
+                .map(|found| self.looks[&found.spot.path].since)
+                .max();
+            let still = pass.since(youngest.unwrap_or(pass.now));
+            let left = PATIENCE.saturating_sub(still);
+            let paths: Vec<_> = found
+                .iter()
+                .map(|found| found.fit.library_path.clone())
+                .collect();
+            for Found { spot, fit, .. } in found {
+                if left > Duration::ZERO {
+                    pass.wait(fit.place.path, left.min(LOOK_AGAIN));
+                    continue;
+                }
+                let mut others = paths.clone();
+                others.retain(|path| *path != fit.library_path);
+                pass.scan.unfit.push(fit.place.path);
+                let look = self.look_of(&spot);
+                if look.told_twins == others {
+                    continue;
+                }
+                look.told_twins.clone_from(&others);
+                pass.scan.problems.push(Problem {
+                    path: fit.library_path,
+                    plugin: Some(fit.place.name),
+                    version: Some(fit.place.version),
+                    cause: Cause::Twins { others },
+                });
+            }
+        }
+        alone
+    }
+
+    fn hand_out(&mut self, found: Found, pass: &mut Pass<'_>) {
+        let Found {
+            spot,
+            fit,
+            candidate,
+        } = found;
+        let path = fit.place.path.clone();
+        if self.handed_out.get(&path) == Some(&fit.contents) {
+            pass.scan.plugins.push(Seen::Unchanged(fit.place));
+            return;
+        }
+        // Judged earlier, without keeping its bytes: it was not to be handed out then.
+        let (fit, candidate) = match candidate {
+            Some(candidate) => (fit, candidate),
+            None => {
+                let directory = self.directory.clone();
+                let look = self.look_of(&spot);
+                look.verdict = Verdict::Unread;
+                match look.at(&directory, &spot, pass) {
+                    Outcome::Fit(fit, Some(candidate)) => (fit, candidate),
+                    _ => return pass.wait(path, SETTLE),
+                }
+            }
+        };
+        self.handed_out.insert(path, fit.contents);
+        pass.scan.plugins.push(Seen::Changed(candidate));
+    }
+
+    fn look_of(&mut self, spot: &Spot) -> &mut Look {
+        self.looks
+            .get_mut(&spot.path)
+            .expect("a spot that was found was looked at")
+    }
+
+    fn report_trouble(&mut self, cause: Cause, pass: &mut Pass<'_>) {
+        pass.scan.directory_missing = matches!(cause, Cause::NoDirectory);
+        let may_pass = cause.may_pass() && !pass.is_first;
+        let what = cause.to_string();
+        if pass.scan.directory_missing {
+            self.looks.clear();
+        } else {
+            // It cannot be seen, which does not mean that it is gone.
+            pass.scan.unfit.extend(self.handed_out.keys().cloned());
+        }
+        if self.trouble.as_ref().is_none_or(|known| known.what != what) {
+            self.trouble = Some(Trouble {
+                what,
+                since: pass.now,
+                told: false,
+            });
+        }
+        let Some(trouble) = self.trouble.as_mut().filter(|trouble| !trouble.told) else {
+            return;
+        };
+        let left = PATIENCE.saturating_sub(pass.since(trouble.since));
+        if may_pass && left > Duration::ZERO {
+            pass.look_again(left);
+            return;
+        }
+        trouble.told = true;
+        pass.scan.problems.push(Problem {
+            path: self.directory.clone(),
+            plugin: None,
+            version: None,
+            cause,
+        });
+    }
+
+    /// Places that have gone and that nobody asked to forget: remembered, within bounds.
+    fn forget_surplus(&mut self) {
+        if self.handed_out.len() > 2 * MAX_ENTRIES {
+            let looks = &self.looks;
+            self.handed_out.retain(|place, _| looks.contains_key(place));
+        }
+    }
+}
+
+/// What the `plugin.json` beside bare libraries means for them.
+#[derive(Default)]
+struct Beside {
+    is_there: bool,
+    is_fit: bool,
+    /// It is not known yet what it says.
+    waits: bool,
+    /// Nor which library it speaks for.
+    holds_all: bool,
+    library: Option<LibraryPath>,
+}
+
+impl Beside {
+    fn after(outcome: &Outcome, look: &Look) -> Self {
+        let waits = matches!(outcome, Outcome::Wait(_));
+        let unread = matches!(look.verdict, Verdict::Unread);
+        Self {
+            is_there: true,
+            is_fit: matches!(outcome, Outcome::Fit(..)),
+            waits,
+            holds_all: waits && (unread || look.spoken_for.is_none()),
+            library: look.spoken_for.clone(),
+        }
+    }
+}
+
+impl Look {
+    fn first(spot: &Spot, pass: &Pass<'_>) -> Self {
+        let fingerprint = Fingerprint::take(spot, &[]);
+        Self {
+            since: pass.stands_still_since(&fingerprint),
+            fingerprint,
+            elsewhere: Vec::new(),
+            spoken_for: None,
+            verdict: Verdict::Unread,
+            doubtful: None,
+            told: None,
+            told_twins: Vec::new(),
+        }
+    }
+
+    fn at(&mut self, directory: &Path, spot: &Spot, pass: &mut Pass<'_>) -> Outcome {
+        let fingerprint = Fingerprint::take(spot, &self.elsewhere);
+        self.compare(fingerprint, pass);
+        // The second time, if its library proves to lie elsewhere.
+        for _ in 0..2 {
+            match &self.verdict {
+                Verdict::Fit(fit) => return Outcome::Fit(fit.clone(), None),
+                Verdict::Unfit => return Outcome::Unfit(Vec::new()),
+                Verdict::Waiting(..) => return self.wait_or_tell(pass),
+                Verdict::Unread => {}
+            }
+            let still = pass.since(self.since);
+            let is_open = pass.is_open(&self.fingerprint);
+            if is_open && still < WRITER_PATIENCE {
+                return Outcome::Wait(LOOK_AGAIN);
+            }
+            if still < SETTLE {
+                return Outcome::Wait(SETTLE - still);
+            }
+            if let Some(outcome) = self.examine(directory, spot, is_open, pass) {
+                return outcome;
+            }
+        }
+        Outcome::Wait(SETTLE)
+    }
+
+    /// Reads and judges; nothing comes of it where the files changed meanwhile.
+    fn examine(
+        &mut self,
+        directory: &Path,
+        spot: &Spot,
+        is_doubtful: bool,
+        pass: &mut Pass<'_>,
+    ) -> Option<Outcome> {
+        let mut discovery = Discovery::default();
+        self.spoken_for = discovery.examine(directory, spot);
+        pass.scan.read += usize::from(!discovery.read.is_empty());
+        let contents = Contents::of(&discovery);
+        self.elsewhere = touched(&discovery);
+        let fingerprint = Fingerprint::take(spot, &self.elsewhere);
+        if self.compare(fingerprint, pass) {
+            return None;
+        }
+        if is_doubtful && !self.read_twice(&contents, pass.now) {
+            return Some(Outcome::Wait(SETTLE));
+        }
+        Some(match discovery.found.pop() {
+            Some(candidate) => {
+                let fit = Fit {
+                    place: candidate.to_place(),
+                    library_path: candidate.library_path.clone(),
+                    contents,
+                };
+                self.verdict = Verdict::Fit(fit.clone());
+                self.told = None;
+                Outcome::Fit(fit, Some(Box::new(candidate)))
+            }
+            None => {
+                self.verdict = Verdict::Waiting(contents, discovery.problems);
+                self.wait_or_tell(pass)
+            }
+        })
+    }
+
+    /// Whether the fingerprint is another one than before; then everything begins anew.
+    fn compare(&mut self, fingerprint: Fingerprint, pass: &Pass<'_>) -> bool {
+        if fingerprint == self.fingerprint {
+            return false;
+        }
+        self.since = pass.stands_still_since(&fingerprint);
+        self.fingerprint = fingerprint;
+        self.verdict = Verdict::Unread;
+        self.doubtful = None;
+        true
+    }
+
+    /// Whether the same was read some time ago: enough where a writer is known but never seems to
+    /// end.
+    fn read_twice(&mut self, contents: &Contents, now: Instant) -> bool {
+        match &self.doubtful {
+            Some((at, before)) if before == contents => {
+                now.saturating_duration_since(*at) >= SETTLE
+            }
+            _ => {
+                self.doubtful = Some((now, contents.clone()));
+                false
+            }
+        }
+    }
+
+    fn wait_or_tell(&mut self, pass: &Pass<'_>) -> Outcome {
+        let Verdict::Waiting(contents, problems) = &mut self.verdict else {
+            return Outcome::Unfit(Vec::new());
+        };
+        let left = PATIENCE.saturating_sub(pass.since(self.since));
+        let may_pass = problems.iter().any(|problem| problem.cause.may_pass());
+        if may_pass && left > Duration::ZERO {
+            return Outcome::Wait(left.min(LOOK_AGAIN));
+        }
+        let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let state = Some((contents.clone(), words));
+        let problems = std::mem::take(problems);
+        self.verdict = Verdict::Unfit;
+        if self.told == state {
+            return Outcome::Unfit(Vec::new());
+        }
+        self.told = state;
+        Outcome::Unfit(problems)
+    }
+
+    fn tell_again(&mut self) {
+        self.told = None;
+        self.told_twins.clear();
+        self.doubtful = None;
+        self.verdict = Verdict::Unread;
+    }
+
+    /// What the spot is called outside.
+    fn place(&self, directory: &Path, spot: &Spot) -> PathBuf {
+        match &self.spoken_for {
+            Some(library) => directory.join(library.as_path()),
+            None => spot.path.clone(),
+        }
+    }
+}
+
+impl Contents {
+    fn of(discovery: &Discovery) -> Self {
+        let read = &discovery.read;
+        Self {
+            with_metadata: read.iter().any(|(path, _)| path.ends_with(FILE_NAME)),
+            digests: read.iter().map(|(_, digest)| *digest).collect(),
+        }
+    }
+}
+
+/// Everything that a plugin's judgement depended on.
+fn touched(discovery: &Discovery) -> Vec<PathBuf> {
+    let read = discovery.read.iter().map(|(path, _)| path);
+    let found = discovery.found.iter().map(|found| &found.library_path);
+    let problems = discovery.problems.iter().map(|problem| &problem.path);
+    let mut paths: Vec<_> = read.chain(found).chain(problems).cloned().collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// One scan while it lasts.
+struct Pass<'a> {
+    scan: Scan,
+    being_written: &'a dyn Fn(&Path) -> bool,
+    now: Instant,
+    is_first: bool,
+}
+
+impl Pass<'_> {
+    fn since(&self, then: Instant) -> Duration {
+        self.now.saturating_duration_since(then)
+    }
+
+    /// The file system knows when the files last changed, also before anybody looked. Its clock may
+    /// be another machine's: believed at the first scan, which must not wait, and for as much as
+    /// settling takes.
+    fn stands_still_since(&self, fingerprint: &Fingerprint) -> Instant {
+        let age = fingerprint.age(SystemTime::now());
+        let believed = if self.is_first { age } else { age.min(SETTLE) };
+        self.now.checked_sub(believed).unwrap_or(self.now)
+    }
+
+    fn is_open(&self, fingerprint: &Fingerprint) -> bool {
+        fingerprint.files().any(|file| {
+            file.canonicalize()
+                .is_ok_and(|real| (self.being_written)(&real))
+        })
+    }
+
+    fn wait(&mut self, place: PathBuf, delay: Duration) {
+        self.scan.unsettled.push(place);
+        self.look_again(delay);
+    }
+
+    fn look_again(&mut self, delay: Duration) {
+        let soonest = self.scan.look_again.map_or(delay, |known| known.min(delay));
+        self.scan.look_again = Some(soonest);
+    }
+
+    fn follow(&mut self, path: &Path, look: &Look) {
+        self.scan.follow.push(path.to_owned());
+        let ends = look.fingerprint.loose_ends();
+        let elsewhere = look.elsewhere.iter().map(PathBuf::as_path);
+        let outside = |file: &&Path| *file != path && file.parent() != Some(path);
+        self.scan
+            .follow
+            .extend(ends.chain(elsewhere.filter(outside)).map(Path::to_owned));
+    }
+
+    fn finish(mut self) -> Scan {
+        let key = |seen: &Seen| match seen {
+            Seen::Unchanged(place) => (place.name.clone(), place.version.clone()),
+            Seen::Changed(candidate) => (
+                candidate.metadata.name.clone(),
+                candidate.metadata.version.clone(),
+            ),
+        };
+        self.scan.plugins.sort_by_cached_key(key);
+        self.scan.problems.sort_by(|a, b| a.path.cmp(&b.path));
+        for paths in [
+            &mut self.scan.unsettled,
+            &mut self.scan.unfit,
+            &mut self.scan.follow,
+        ] {
+            paths.sort();
+            paths.dedup();
+        }
+        self.scan
+    }
+}
