@@ -151,7 +151,7 @@ const BAD: &[Bad] = &[
             fs::remove_file(directory.join(LIBRARY)).unwrap();
             symlink(&outside, directory.join(LIBRARY)).unwrap();
         },
-        told: &[LIBRARY, "leaves"],
+        told: &[LIBRARY, "leads out"],
     },
 ];
 

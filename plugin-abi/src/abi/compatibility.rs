@@ -32,10 +32,12 @@ pub(super) fn root_module<M: RootModule>(header: AbiHeaderRef) -> Result<M, Modu
         .map_err(|error: RootModuleError| ModuleError::Constructor(error.to_string()))
 }
 
-/// A report of many lines as one line of a log, its beginning where it is long.
+/// What went wrong out of a report of many lines, as one line of a log. Before it the report describes
+/// every type from the root on, thousands of lines of them.
 fn in_one_line(report: &str) -> String {
     const MAX_CHARS: usize = 600;
-    let line = report.split_whitespace().collect::<Vec<_>>().join(" ");
+    let errors = report.find("Error:").map_or(report, |at| &report[at..]);
+    let line = errors.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MAX_CHARS) {
         Some((cut, _)) => format!("{}...", &line[..cut]),
         None => line,
