@@ -15,8 +15,12 @@ mod message;
 
 mod call_command;
 mod check_command;
+mod connections;
 mod errors;
 mod extra_info;
 mod five_plugins;
+mod lifecycle;
+mod loading;
+mod logs;
 mod request_effects;
 mod response_effects;

@@ -6,7 +6,5 @@ mod libraries;
 mod program;
 
 pub(crate) use gateway::{Answer, Call, Gateway, get, request, response};
-pub(crate) use host::Host;
-pub(crate) use host::{PATIENCE, wait_for};
-pub(crate) use libraries::built_plugin;
+pub(crate) use host::{Builder, Host, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};
