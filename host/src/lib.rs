@@ -1,21 +1,20 @@
 //! Runs shared-library plugins for an Apache APISIX gateway and upgrades them in place.
 //!
-//! Modules in reading order; each uses only those that come after it. `docs/architecture.md` tells
-//! how a request flows through them, and what they never do.
+//! Modules in reading order; each uses only those that come after it. Two stand elsewhere in it
+//! than here: `plugin::check` and `plugin::manager` are read after `worker`.
+//! `docs/architecture.md` tells how a request flows through them, and what they never do.
 
 pub mod cli;
-pub mod config;
-pub mod lifecycle;
-pub mod listen;
 pub mod client;
+pub mod lifecycle;
+pub mod worker;
+pub mod listen;
 pub mod logging;
+pub mod config;
 pub mod runtime_dir;
 pub mod server;
 pub mod throttle;
 pub mod tokens;
-pub mod worker;
-
 pub mod pipeline;
 pub mod plugin;
-
 pub mod memory;

@@ -20,15 +20,18 @@ use std::time::Duration;
 
 use tokio::{runtime::Handle, time::Instant};
 
-use plugin_abi::abi::{ReplyParts, Verdict};
+use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
 
 use self::{
-    call::{CallBox, Misuse},
+    call::{CallBox, Misuse, Phase},
     chain::{Chain, Link},
     drive::{Ended, ask, drive},
     gateway::Gateway,
 };
-use crate::plugin::metadata::{Execution, FailurePolicy};
+use crate::plugin::{
+    metadata::{Execution, FailurePolicy},
+    registry::Configured,
+};
 
 /// What runs blocking plugins, and how long a call may take.
 #[derive(Debug, Clone)]
@@ -151,6 +154,13 @@ pub async fn run<G: Gateway>(
     End::Passed(call)
 }
 
+fn begin(configured: &Configured, phase: Phase, call: CallBox) -> FfiFuture<Outcome> {
+    match phase {
+        Phase::Request => configured.request(call.into_object()),
+        Phase::Response => configured.response(call.into_object()),
+    }
+}
+
 async fn run_one<G: Gateway>(
     pipeline: &Pipeline,
     link: &Link,
@@ -170,13 +180,13 @@ async fn run_one<G: Gateway>(
     let phase = call.phase();
     match link.execution {
         Execution::Async => {
-            let future = link.configured.run(phase, call.into_object());
+            let future = begin(&link.configured, phase, call);
             drive(future, &questions, gateway, deadline).await
         }
         Execution::Blocking => {
             let configured = link.configured.clone();
             let on_pool = pipeline.pool.spawn_blocking(move || {
-                Handle::current().block_on(configured.run(phase, call.into_object()))
+                Handle::current().block_on(begin(&configured, phase, call))
             });
             let future = drive::Joined(on_pool);
             drive(future, &questions, gateway, deadline).await

@@ -22,7 +22,6 @@ use super::{
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
 };
-use crate::pipeline::call::Phase;
 
 /// How a generation is run: its metadata, with the operator's settings over it.
 #[derive(Debug, Clone)]
@@ -144,13 +143,15 @@ impl Configured {
         &self.generation
     }
 
-    /// Begins the plugin's part of a call. The future keeps what it runs in the library alive by
-    /// itself; nothing of it needs this value any more.
-    pub fn run(&self, phase: Phase, call: CallObject) -> FfiFuture<Outcome> {
-        match phase {
-            Phase::Request => self.object.request(call),
-            Phase::Response => self.object.response(call),
-        }
+    /// Begins the plugin's part of a request call. The future keeps what it runs in the library
+    /// alive by itself; nothing of it needs this value any more.
+    pub fn request(&self, call: CallObject) -> FfiFuture<Outcome> {
+        self.object.request(call)
+    }
+
+    /// Begins the plugin's part of a response call, as [`Configured::request`] does.
+    pub fn response(&self, call: CallObject) -> FfiFuture<Outcome> {
+        self.object.response(call)
     }
 }
 

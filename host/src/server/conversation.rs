@@ -34,7 +34,8 @@ use crate::{
 const COPIED_BYTES: usize = 4096;
 
 /// What the client gets in the response phase in place of a response that a plugin failed on.
-pub(crate) const RESPONSE_FAILED: &[u8] = b"503 Service Unavailable: this response could not be processed.\n";
+pub(crate) const RESPONSE_FAILED: &[u8] =
+    b"503 Service Unavailable: this response could not be processed.\n";
 
 /// A body of one byte: with it, the gateway answers 204, 304 and HEAD without sending the request
 /// upstream a second time, and the client gets no body all the same.
@@ -526,7 +527,7 @@ fn log_skipped(shared: &Shared, token: &Token, id: u32, failure: &PluginFailure)
         tracing::warn!(
             route = %token.key(),
             request_id = id,
-            plugin = failure.plugin,
+            plugin = %failure.plugin,
             version = %failure.version,
             reason = %failure.reason,
             left_out,
@@ -588,8 +589,9 @@ impl ConnectedGateway<'_> {
                 Ok(FrameType::ExtraInfo) => {}
                 Ok(other) => return Err(CallError::OutOfPlace(other)),
                 Err(ReadError::OutOfMemory(_)) => {
-                    self.connection.skip_frame().await?;
+                    // First, since the skipping may be given up and goes on with the next frame.
                     *self.unread_answers -= 1;
+                    self.connection.skip_frame().await?;
                     if *self.unread_answers == 0 {
                         return Ok(Answer::Refused(AskStatus::OUT_OF_MEMORY));
                     }

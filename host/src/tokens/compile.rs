@@ -44,8 +44,13 @@ pub enum RefusedPlugin {
     #[error(transparent)]
     Missing(#[from] Missing),
     /// It is loaded and refuses its configuration.
-    #[error("{0}")]
-    Configuration(#[from] RefusedConfiguration),
+    #[error("version {version}: {reason}")]
+    Configuration {
+        /// The version that would serve.
+        version: semver::Version,
+        /// Why it refuses.
+        reason: RefusedConfiguration,
+    },
 }
 
 impl Refused {
@@ -167,7 +172,7 @@ impl Compiler {
         if let Some(kept) = self.instances.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
         }
-        let configured = Arc::new(generation.configure(&plugin.value)?);
+        let configured = Arc::new(configure(generation, &plugin.value)?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -182,6 +187,15 @@ impl Compiler {
             .lock()
             .retain(|_, instance| instance.strong_count() > 0);
     }
+}
+
+fn configure(generation: &Arc<Generation>, raw: &[u8]) -> Result<Configured, RefusedPlugin> {
+    generation
+        .configure(raw)
+        .map_err(|reason| RefusedPlugin::Configuration {
+            version: generation.version().clone(),
+            reason,
+        })
 }
 
 fn address(generation: &Arc<Generation>) -> usize {

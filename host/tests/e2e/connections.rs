@@ -1,319 +1,316 @@
-//! Connections that idle, stop half-way, send too much, or are too many.
+//! Bytes and sockets that an honest gateway would not send or open, or seldom: half frames,
+//! garbage, the longest frames, many connections, a full backlog. Whatever comes, everybody else is
+//! served on.
 
-use std::{
-    sync::{Arc, Barrier},
-    thread,
-    time::Duration,
+use std::os::unix::net::UnixStream;
+
+use plugin_proto::frame::MAX_DATA_LEN;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with},
+    process::{Resource, getrlimit, setrlimit},
 };
-
-use plugin_proto::{FrameWriter, prepare_conf};
-use rustix::process::{Resource, Signal};
 use serde_json::json;
 
-use crate::support::{Gateway, Host, get, wait_for};
+use crate::{
+    message::Message,
+    support::{Gateway, Host, frame, get, request, wait_for},
+};
 
-const BAD_REQUEST: &str = "error 0";
-const SERVICE_UNAVAILABLE: &str = "error 1";
-const CONF_TOKEN_NOT_FOUND: &str = "error 2";
-
-/// Length of the longest data that a frame can have.
-const LONGEST: usize = (1 << 24) - 1;
-
-/// Puts a call to a route without plugins, and gets its answer.
-fn is_served(gateway: &mut Gateway) {
-    let token = gateway.route::<String>([]);
-    assert_eq!(gateway.call(token, get("/")), "unchanged");
+/// The frame of a usual call, and the line that its answer prints as.
+fn usual_call(token: u32) -> (Vec<u8>, &'static str) {
+    let call = Message::RequestCall {
+        id: 7,
+        src_ip: None,
+        method: 0,
+        path: "/some/path".into(),
+        args: vec![("q".into(), Some("1".into()))],
+        headers: vec![("host".into(), Some("gw.example".into()))],
+        conf_token: token,
+    };
+    (frame(&call), "7 unchanged")
 }
 
-/// A prepare of no plugins, with zeros behind the message so that its data has this length.
-fn padded_prepare(data_len: usize) -> Vec<u8> {
-    let mut writer = FrameWriter::new();
-    let mut frame = prepare_conf::write_request(&mut writer, [], Some(b"padded#1"))
-        .unwrap()
-        .to_vec();
-    frame.resize(4 + data_len, 0);
-    let length = u32::try_from(data_len).unwrap().to_be_bytes();
-    frame[1..4].copy_from_slice(&length[1..]);
-    frame
+/// A host without plugins, and a token for a route without any.
+fn empty_host(flags: &[(&str, &str)]) -> (Host, u32) {
+    let host = flags
+        .iter()
+        .fold(Host::builder(), |builder, (flag, value)| {
+            builder.flag(flag, value)
+        })
+        .start();
+    let token = host.gateway().route::<String>([]);
+    (host, token)
 }
 
-/// Tests in one process have a thousand connections, and hosts inherit the bound.
-fn allow_many_descriptors() {
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+/// A new connection is served.
+#[track_caller]
+fn assert_serves(host: &Host, token: u32) {
+    assert_eq!(host.gateway().call(token, get("/")), "unchanged");
 }
 
 #[test]
-fn a_frame_that_is_half_sent_is_given_up_after_its_time() {
-    let host = Host::builder()
-        .flag("--frame-read-timeout", "100ms")
-        .start();
-    let whole = padded_prepare(64);
-    for half in [1, 3, 4, 20, whole.len() - 1] {
+fn a_frame_that_arrives_byte_by_byte_is_served() {
+    let (host, token) = empty_host(&[]);
+    let mut gateway = host.gateway();
+    let (call, answer) = usual_call(token);
+    for _ in 0..2 {
+        for byte in &call {
+            gateway.send_bytes(&[*byte]);
+        }
+        assert_eq!(gateway.receive().to_string(), answer);
+    }
+}
+
+#[test]
+fn a_frame_that_ends_anywhere_in_the_middle_ends_its_connection_and_nothing_else() {
+    let (host, token) = empty_host(&[]);
+    let (call, _) = usual_call(token);
+    for sent in 1..call.len() {
         let mut gateway = host.gateway();
-        gateway.send_bytes(&whole[..half]);
-        assert_eq!(gateway.receive().to_string(), BAD_REQUEST, "{half} bytes");
+        gateway.send_bytes(&call[..sent]);
+        gateway.end_sending();
         gateway.expect_end();
     }
-    host.log_line(&["longer than 100 ms"]);
+    assert_serves(&host, token);
 }
 
 #[test]
-fn time_counts_from_the_first_byte_of_a_frame_and_not_before() {
-    let host = Host::builder()
-        .flag("--frame-read-timeout", "100ms")
-        .start();
-    let mut gateway = host.gateway();
-    is_served(&mut gateway);
-    thread::sleep(Duration::from_millis(300));
-    is_served(&mut gateway);
-}
-
-#[test]
-fn a_frame_may_come_byte_by_byte() {
-    let host = Host::builder().start();
-    let mut gateway = host.gateway();
-    for byte in padded_prepare(64) {
-        gateway.send_bytes(&[byte]);
-    }
-    assert!(gateway.receive().to_string().starts_with("token"));
-    is_served(&mut gateway);
-}
-
-#[test]
-fn a_connection_that_ends_inside_of_a_frame_disturbs_nobody() {
-    let host = Host::builder().start();
-    let mut other = host.gateway();
-    for half in [1, 4, 20] {
+fn a_frame_that_does_not_go_on_is_given_up() {
+    let (host, token) = empty_host(&[("--frame-read-timeout", "200ms")]);
+    let (call, answer) = usual_call(token);
+    for sent in [1, 4, call.len() - 1] {
         let mut gateway = host.gateway();
-        gateway.send_bytes(&padded_prepare(64)[..half]);
-        drop(gateway);
-        is_served(&mut other);
+        gateway.send_bytes(&call[..sent]);
+        assert_eq!(gateway.receive().to_string(), "error 0");
+        gateway.expect_end();
     }
-    host.log_line(&["ended inside of a frame"]);
+    host.log_line(&["WARN", "a frame took longer than 200 ms"]);
+
+    // Between two frames there is no such bound: pooled connections stand idle for minutes.
+    let mut idle = host.gateway();
+    idle.send_bytes(&call);
+    assert_eq!(idle.receive().to_string(), answer);
+    let mut slow = host.gateway();
+    slow.send_bytes(&call[..5]);
+    slow.receive();
+    idle.send_bytes(&call);
+    assert_eq!(idle.receive().to_string(), answer);
 }
 
 #[test]
-fn the_longest_frame_is_taken() {
-    let host = Host::builder().start();
-    let mut gateway = host.gateway();
-    gateway.send_bytes(&padded_prepare(LONGEST));
-    assert!(gateway.receive().to_string().starts_with("token"));
-    is_served(&mut gateway);
+fn garbage_ends_its_connection_and_nothing_else() {
+    let (host, token) = empty_host(&[]);
+    // Marsaglia's xorshift: the same garbage in each run.
+    let mut state = 0x2545_F491_u32;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    for _ in 0..300 {
+        let length = random() % 2000;
+        let mut garbage: Vec<u8> = (0..length).map(|_| (random() >> 24) as u8).collect();
+        // Half of it begins like a frame that is all there.
+        if length > 4 && random() % 2 == 0 {
+            let data_length = (length - 4).to_be_bytes();
+            garbage[0] = (random() % 5) as u8;
+            garbage[1..4].copy_from_slice(&data_length[1..]);
+        }
+        let mut gateway = host.gateway();
+        gateway.send_bytes(&garbage);
+        gateway.end_sending();
+        while let Some(message) = gateway.try_receive() {
+            assert!(matches!(message, Message::Error { .. }), "{message}");
+        }
+    }
+    assert_serves(&host, token);
 }
 
 #[test]
-fn a_frame_above_the_operators_bound_is_refused_before_it_is_sent() {
-    let host = Host::builder().flag("--max-frame-bytes", "64KiB").start();
-    let mut gateway = host.gateway();
-    gateway.send_bytes(&padded_prepare(64 << 10));
-    assert!(gateway.receive().to_string().starts_with("token"));
-    // Its first bytes are enough.
-    gateway.send_bytes(&padded_prepare((64 << 10) + 1)[..4]);
-    assert_eq!(gateway.receive().to_string(), BAD_REQUEST);
-    gateway.expect_end();
-    host.log_line(&["--max-frame-bytes"]);
-}
-
-#[test]
-fn frames_beyond_the_memory_for_bodies_are_refused_and_it_comes_back() {
-    let host = Host::builder()
-        .flag("--max-frame-bytes", "1MiB")
-        .flag("--max-body-memory", "1MiB")
-        .start();
-    let large = padded_prepare(1 << 20);
-    let mut first = host.gateway();
-    first.send_bytes(&large[..large.len() - 1]);
-    // Only now is it certain that the first one's memory is counted.
-    wait_for("the memory is used up", || {
-        let mut second = host.gateway();
-        second.send_bytes(&large[..8]);
-        (second.receive().to_string() == SERVICE_UNAVAILABLE).then_some(())
-    });
-    first.send_bytes(&large[large.len() - 1..]);
-    assert!(first.receive().to_string().starts_with("token"));
-    let mut third = host.gateway();
-    third.send_bytes(&large);
-    assert!(third.receive().to_string().starts_with("token"));
-}
-
-#[test]
-fn a_thousand_connections_are_served_at_once() {
-    allow_many_descriptors();
+fn the_longest_call_that_a_frame_can_carry_is_served() {
     let host = Host::with("scripted");
-    let mut gateways: Vec<_> = (0..1_000).map(|_| host.gateway()).collect();
-    let token = gateways[0].route([("scripted", json!([{"sleep": 20}, {"set_path": "/x"}]))]);
-    for gateway in &mut gateways {
-        gateway.begin(token, get("/"));
-    }
-    for gateway in &mut gateways {
-        let answer = gateway.finish().to_string();
-        assert!(answer.starts_with("rewrite path '/x'"), "{answer}");
-    }
-    // And again on the same connections.
-    for gateway in &mut gateways {
-        gateway.begin(token, get("/"));
-    }
-    for gateway in &mut gateways {
-        gateway.finish();
+    let mut gateway = host.gateway();
+    let steps = json!([{ "report": ["x-path", "path"] }]);
+    let token = gateway.route([("scripted", steps)]);
+    let call = Message::RequestCall {
+        id: 7,
+        src_ip: None,
+        method: 0,
+        path: "/p".into(),
+        args: Vec::new(),
+        headers: vec![(
+            "x-long".into(),
+            Some(vec![b'x'; MAX_DATA_LEN - 1000].as_slice().into()),
+        )],
+        conf_token: token,
+    };
+    // Up to the last byte that three bytes of length can say.
+    let mut call = frame(&call);
+    call.resize(4 + MAX_DATA_LEN, 0);
+    call[1..4].copy_from_slice(&[0xFF; 3]);
+    for _ in 0..2 {
+        gateway.send_bytes(&call);
+        assert_eq!(
+            gateway.receive().to_string(),
+            "7 rewrite path none headers [x-path='/p'] args [] response headers [] body none"
+        );
     }
 }
 
 #[test]
-fn connections_above_the_bound_are_told_at_once_and_there_is_room_again_afterwards() {
-    let host = Host::builder().flag("--max-connections", "3").start();
-    // The one with which the test found out that the host listens is gone, or goes.
-    let mut open: Vec<_> = Vec::new();
-    wait_for("three connections", || {
-        let mut gateway = host.gateway();
-        let token = gateway.try_route();
-        token.then(|| open.push(gateway));
-        (open.len() == 3).then_some(())
+fn the_longest_body_that_a_frame_can_carry_is_asked_for_and_arrives() {
+    let host = Host::with("scripted");
+    let mut gateway = host.gateway();
+    let steps = json!([{ "report": ["x-body", "body"] }]);
+    let token = gateway.route([("scripted", steps)]);
+    let longest = MAX_DATA_LEN - 64;
+    gateway.set_request_body(&vec![0; longest]);
+    let call = request("POST", "/").header("content-length", &longest.to_string());
+    assert_eq!(
+        gateway.call(token, call),
+        format!(
+            "rewrite path none headers [x-body='{longest} bytes, sum 00000000'] \
+             args [] response headers [] body none"
+        )
+        .as_str()
+    );
+}
+
+#[test]
+fn a_frame_beyond_the_operators_bound_is_a_bad_request_before_it_has_arrived() {
+    let (host, token) = empty_host(&[("--max-frame-bytes", "64KiB")]);
+    let mut gateway = host.gateway();
+    gateway.send_bytes(&[2, 1, 0, 1]);
+    assert_eq!(gateway.receive().to_string(), "error 0");
+    gateway.expect_end();
+    host.log_line(&["WARN", "--max-frame-bytes"]);
+    assert_serves(&host, token);
+}
+
+#[test]
+fn frames_beyond_the_memory_for_bodies_are_refused_until_there_is_room_again() {
+    let (host, token) = empty_host(&[
+        ("--max-frame-bytes", "400KiB"),
+        ("--max-body-memory", "400KiB"),
+    ]);
+    let long = Message::RequestCall {
+        id: 7,
+        src_ip: None,
+        method: 0,
+        path: vec![b'/'; 300_000].as_slice().into(),
+        args: Vec::new(),
+        headers: Vec::new(),
+        conf_token: token,
+    };
+    let long = frame(&long);
+    let mut first = host.gateway();
+    first.send_bytes(&long[..200_000]);
+    // The first frame holds the memory as soon as the host has read its length, which it may not
+    // have done yet.
+    wait_for("a second long frame is refused", || {
+        let mut second = host.gateway();
+        second.send_bytes(&long[..4]);
+        second.end_sending();
+        second.try_receive().map(|message| {
+            assert_eq!(message.to_string(), "error 1");
+        })
+    });
+    host.log_line(&["WARN", "--max-body-memory"]);
+    assert_serves(&host, token);
+    first.send_bytes(&long[200_000..]);
+    assert_eq!(first.receive().to_string(), "7 unchanged");
+    let mut third = host.gateway();
+    third.send_bytes(&long);
+    assert_eq!(third.receive().to_string(), "7 unchanged");
+}
+
+#[test]
+fn connections_beyond_the_operators_bound_are_told_at_once_until_one_is_closed() {
+    let (host, token) = empty_host(&[("--max-connections", "3")]);
+    let (call, answer) = usual_call(token);
+    let is_served = |gateway: &mut Gateway| {
+        gateway.try_send_bytes(&call).is_ok()
+            && gateway
+                .try_receive()
+                .is_some_and(|message| message.to_string() == answer)
+    };
+    // The host may not have noticed yet that connections have been closed.
+    let mut open = wait_for("three connections are open", || {
+        let mut open: Vec<Gateway> = (0..3).map(|_| host.gateway()).collect();
+        open.iter_mut().all(is_served).then_some(open)
     });
     let mut refused = host.gateway();
-    assert_eq!(refused.receive().to_string(), SERVICE_UNAVAILABLE);
+    assert_eq!(refused.receive().to_string(), "error 1");
     refused.expect_end();
-    host.log_line(&["too many connections", "--max-connections"]);
-    for gateway in &mut open {
-        is_served(gateway);
-    }
-    drop(open.pop());
-    wait_for("there is room again", || {
-        let mut gateway = host.gateway();
-        gateway.try_route().then_some(())
+    host.log_line(&["ERROR", "too many connections", "--max-connections"]);
+    assert!(open.iter_mut().all(is_served));
+    open.pop();
+    wait_for("there is room for a connection again", || {
+        is_served(&mut host.gateway()).then_some(())
     });
 }
 
+/// Lets this process open as many files as it may; other tests run in it at the same time.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 #[test]
-fn connections_on_which_no_frame_comes_keep_nobody_waiting() {
-    // A gateway that has found a token in its shared memory opens a connection for the prepare that
-    // it then does not send.
-    let host = Host::with("scripted");
-    let mut pairs: Vec<_> = (0..50)
-        .map(|route| {
-            let (mut call, silent) = (host.gateway(), host.gateway());
-            let key = format!("route#{route}#ext-plugin-pre-req#1");
-            let value = json!([{"set_header": ["x-route", route.to_string()]}]);
-            let token = call.prepare(&key, [("scripted", value)]);
-            (call, silent, token)
-        })
-        .collect();
-    for (route, (call, _, token)) in pairs.iter_mut().enumerate() {
-        let answer = call.call(*token, get("/")).to_string();
-        assert!(answer.contains(&format!("[x-route='{route}']")), "{answer}");
-    }
-    // They are good for a call later on.
-    for (_, silent, token) in &mut pairs {
-        let answer = silent.call(*token, get("/")).to_string();
-        assert!(answer.starts_with("rewrite"), "{answer}");
+fn a_thousand_connections_are_served_at_the_same_time() {
+    raise_descriptor_limit();
+    let (host, token) = empty_host(&[]);
+    let mut gateways: Vec<Gateway> = (0..1000).map(|_| host.gateway()).collect();
+    for _ in 0..2 {
+        for gateway in &mut gateways {
+            gateway.begin(token, get("/"));
+        }
+        for gateway in &mut gateways {
+            assert_eq!(gateway.finish(), "unchanged");
+        }
     }
 }
 
 #[test]
-fn connections_beyond_the_backlog_are_served_as_soon_as_it_has_room() {
-    let host = Host::builder().flag("--backlog", "4").start();
-    let socket = host.socket();
-    host.signal(Signal::STOP);
-    let connecting: Vec<_> = (0..40)
-        .map(|_| {
-            let socket = socket.clone();
-            // Most of them wait in here: the backlog is full.
-            thread::spawn(move || is_served(&mut Gateway::connect(&socket)))
-        })
-        .collect();
-    thread::sleep(Duration::from_millis(100));
-    assert!(connecting.iter().all(|served| !served.is_finished()));
-    host.signal(Signal::CONT);
-    for served in connecting {
-        served.join().unwrap();
+fn what_waits_in_a_full_backlog_is_served_once_the_host_gets_to_it() {
+    const BACKLOG: usize = 64;
+    let (host, token) = empty_host(&[("--backlog", &BACKLOG.to_string())]);
+    host.pause();
+    let address = SocketAddrUnix::new(host.socket()).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        match connect(&socket, &address) {
+            Ok(()) => {
+                let stream = UnixStream::from(socket);
+                stream.set_nonblocking(false).unwrap();
+                let mut gateway = Gateway::on(stream);
+                gateway.begin(token, get("/"));
+                waiting.push(gateway);
+            }
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN, "the backlog is full");
+                break;
+            }
+        }
     }
-}
-
-#[test]
-fn a_full_backlog_of_the_default_size_loses_no_call() {
-    allow_many_descriptors();
-    let host = Host::builder().start();
-    host.signal(Signal::STOP);
-    let frame = padded_prepare(64);
-    let mut waiting: Vec<_> = (0..1_000)
-        .map(|_| {
-            let mut gateway = host.gateway();
-            gateway.send_bytes(&frame);
-            gateway
-        })
-        .collect();
-    host.signal(Signal::CONT);
+    assert!(
+        waiting.len() >= BACKLOG,
+        "{} connections wait",
+        waiting.len()
+    );
+    host.resume();
     for gateway in &mut waiting {
-        assert!(gateway.receive().to_string().starts_with("token"));
+        assert_eq!(gateway.finish(), "unchanged");
     }
-}
-
-#[test]
-fn the_same_configuration_prepared_at_once_from_many_connections_has_one_token() {
-    let host = Host::with("scripted");
-    let start = Arc::new(Barrier::new(32));
-    let preparing: Vec<_> = (0..32)
-        .map(|_| {
-            let (mut gateway, start) = (host.gateway(), Arc::clone(&start));
-            thread::spawn(move || {
-                start.wait();
-                let conf = [("scripted", json!([{"set_path": "/one"}]))];
-                gateway.prepare("route#1#ext-plugin-pre-req#7", conf)
-            })
-        })
-        .collect();
-    let tokens: Vec<_> = preparing
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .collect();
-    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
-    let answer = host.gateway().call(tokens[0], get("/")).to_string();
-    assert!(answer.starts_with("rewrite path '/one'"), "{answer}");
-}
-
-#[test]
-fn a_token_dies_unused_after_its_time() {
-    let host = Host::builder().env("APISIX_CONF_EXPIRE_TIME", "1").start();
-    let mut gateway = host.gateway();
-    let token = gateway.route::<String>([]);
-    assert_eq!(gateway.call(token, get("/")), "unchanged");
-    // 1.2 times the gateway's second.
-    thread::sleep(Duration::from_millis(1_300));
-    assert_eq!(gateway.call(token, get("/")), CONF_TOKEN_NOT_FOUND);
-    let again = gateway.route::<String>([]);
-    assert_eq!(gateway.call(again, get("/")), "unchanged");
-}
-
-#[test]
-fn a_token_lives_as_long_as_it_is_used() {
-    let host = Host::builder().env("APISIX_CONF_EXPIRE_TIME", "2").start();
-    let mut gateway = host.gateway();
-    let token = gateway.route::<String>([]);
-    // Longer than the 2.4 s that it would live unused.
-    for _ in 0..10 {
-        thread::sleep(Duration::from_millis(300));
-        assert_eq!(gateway.call(token, get("/")), "unchanged");
-    }
-}
-
-#[test]
-fn tokens_above_the_bound_push_out_the_longest_unused_and_the_log_is_loud() {
-    let host = Host::builder().flag("--max-tokens", "16").start();
-    let mut gateway = host.gateway();
-    let tokens: Vec<_> = (0..40).map(|_| gateway.route::<String>([])).collect();
-    assert_eq!(gateway.call(tokens[0], get("/")), CONF_TOKEN_NOT_FOUND);
-    assert_eq!(gateway.call(tokens[39], get("/")), "unchanged");
-    host.log_line(&["ERROR", "too many live configurations", "--max-tokens"]);
-}
-
-#[test]
-fn no_token_is_zero_and_none_is_given_twice() {
-    let host = Host::builder().start();
-    let mut gateway = host.gateway();
-    let mut tokens: Vec<_> = (0..200).map(|_| gateway.route::<String>([])).collect();
-    tokens.sort_unstable();
-    tokens.dedup();
-    assert_eq!(tokens.len(), 200);
-    assert!(!tokens.contains(&0));
+    assert_serves(&host, token);
 }

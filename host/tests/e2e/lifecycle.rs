@@ -77,23 +77,6 @@ fn what_the_gateway_gives_is_enough() {
 }
 
 #[test]
-fn calls_that_come_before_the_plugins_are_loaded_wait_for_them() {
-    let slow = json!({"settings": {"on_load": [{"sleep": 400}]}});
-    let host = Host::builder().plugin_json("scripted", slow).start();
-    let mut gateway = host.gateway();
-    // A prepare does not wait, or the gateway's one lock would be held.
-    let token = steps(&mut gateway, json!([{"set_header": ["x-a", "1"]}]));
-    let answer = gateway.call(token, get("/")).to_string();
-    assert!(answer.contains("[x-a='1']"), "{answer}");
-    let log = host.log();
-    let place = |text: &str| {
-        log.find(text)
-            .unwrap_or_else(|| panic!("no {text} in\n{log}"))
-    };
-    assert!(place("listening") < place("plugin loaded"));
-}
-
-#[test]
 fn everybody_may_write_to_the_socket_unless_the_operator_says_otherwise() {
     let mode = |host: &Host| fs::metadata(host.socket()).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&Host::builder().start()), 0o666);

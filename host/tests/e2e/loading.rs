@@ -93,38 +93,12 @@ fn a_directory_that_is_not_there_is_told_and_calls_fail_closed() {
 }
 
 #[test]
-fn a_plugin_that_refuses_to_load_concerns_nobody_else() {
-    let host = beside_say(json!({"fail": "no database"}));
-    let mut gateway = host.gateway();
-    say_serves(&mut gateway);
-    scripted_fails_closed(&mut gateway);
-    host.log_line(&["ERROR", "scripted 0.1.0", "libscripted.so", "no database"]);
-}
-
-#[test]
 fn a_plugin_that_panics_while_it_loads_concerns_nobody_else() {
     let host = beside_say(json!({"panic": "oh no"}));
     let mut gateway = host.gateway();
     say_serves(&mut gateway);
     scripted_fails_closed(&mut gateway);
     host.log_line(&["ERROR", "scripted 0.1.0", "oh no"]);
-}
-
-#[test]
-fn a_plugin_that_never_ends_to_load_concerns_nobody_else() {
-    for never in [json!({"block": 600_000}), json!({"sleep": 600_000})] {
-        let host = Host::builder()
-            .plugin("say")
-            .plugin_json("scripted", json!({"settings": {"on_load": [never]}}))
-            .flag("--call-budget", "200ms")
-            .start();
-        let mut gateway = host.gateway();
-        say_serves(&mut gateway);
-        // Its own calls wait no longer than their budget.
-        scripted_fails_closed(&mut gateway);
-        host.log_line(&["not ready within the call's budget"]);
-        say_serves(&mut gateway);
-    }
 }
 
 #[test]

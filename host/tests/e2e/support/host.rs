@@ -95,6 +95,22 @@ impl Host {
         socket_in(self.directory.path())
     }
 
+    /// Stops its process where it stands, until [`Host::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        // The signal works when it works; from then on the process counts as stopped.
+        let stat = format!("/proc/{}/stat", self.process.id());
+        wait_for("the host stands still", || {
+            let stat = fs::read_to_string(&stat).unwrap();
+            stat.contains(") T ").then_some(())
+        });
+    }
+
+    /// Lets its process go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
