@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -86,8 +86,8 @@ pub struct Token {
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
     chain: watch::Sender<ChainState>,
-    /// Held by the one who compiles, so that an older snapshot never comes last.
-    compiling: Mutex<()>,
+    /// How often compiling it was begun: only the last one counts.
+    begun: watch::Sender<u64>,
 }
 
 impl Token {
@@ -109,6 +109,15 @@ impl Token {
     /// What it means now.
     pub fn chain(&self) -> ChainState {
         self.chain.borrow().clone()
+    }
+
+    fn begin_compiling(&self) -> u64 {
+        let mut number = 0;
+        self.begun.send_modify(|begun| {
+            *begun += 1;
+            number = *begun;
+        });
+        number
     }
 
     /// Waits until it is known what it means.
@@ -226,7 +235,7 @@ impl Tokens {
             prepared: Arc::clone(&prepared),
             last_used: AtomicU64::new(self.millis(now)),
             chain: watch::Sender::new(ChainState::Compiling),
-            compiling: Mutex::new(()),
+            begun: watch::Sender::new(0),
         });
         table.newest.insert(prepared.route().into(), number);
         table.by_conf.insert(prepared, number);
