@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -86,8 +86,10 @@ pub struct Token {
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
     chain: watch::Sender<ChainState>,
-    /// Held by the one who compiles, so that an older snapshot never comes last.
-    compiling: Mutex<()>,
+    /// How often compiling it was begun: only the last one counts.
+    begun: watch::Sender<u64>,
+    /// The last one that came to an end.
+    finished: watch::Sender<u64>,
 }
 
 impl Token {
@@ -109,6 +111,22 @@ impl Token {
     /// What it means now.
     pub fn chain(&self) -> ChainState {
         self.chain.borrow().clone()
+    }
+
+    fn begin_compiling(&self) -> u64 {
+        let mut number = 0;
+        self.begun.send_modify(|begun| {
+            *begun += 1;
+            number = *begun;
+        });
+        number
+    }
+
+    /// Waits until compiling it this time, or a later one, has come to an end.
+    async fn compiled_up_to(&self, number: u64) {
+        let mut finished = self.finished.subscribe();
+        // The sender is part of the token, which the caller holds.
+        let _ = finished.wait_for(|finished| *finished >= number).await;
     }
 
     /// Waits until it is known what it means.
@@ -226,7 +244,8 @@ impl Tokens {
             prepared: Arc::clone(&prepared),
             last_used: AtomicU64::new(self.millis(now)),
             chain: watch::Sender::new(ChainState::Compiling),
-            compiling: Mutex::new(()),
+            begun: watch::Sender::new(0),
+            finished: watch::Sender::new(0),
         });
         table.newest.insert(prepared.route().into(), number);
         table.by_conf.insert(prepared, number);

@@ -132,6 +132,8 @@ async fn work(
     let _control = serve_control(runtime_dir, requests);
 
     tokio::select! {
+        // A loop without connections ends as soon as it is told to: then both are ready.
+        biased;
         _ = shutdown.wait_for(|state| *state != Shutdown::Running) => {}
         // Every loop holds a sender until it is drained.
         _ = drained.recv() => return Err(WorkerError::LoopEnded),

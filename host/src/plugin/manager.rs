@@ -409,12 +409,9 @@ impl Manager {
         vetoes: Vetoes,
     ) -> Result<TriedOut, LoadErrorCause> {
         let next = self.registry.current().with(Arc::clone(generation), old);
-        let (compiler, trying) = (Arc::clone(&self.compiler), Arc::clone(generation));
-        let parsing = Handle::current().spawn_blocking(move || compiler.try_out(&next, &trying));
-        let mut tried = match tokio::time::timeout(LOAD_TIME, parsing).await {
-            Ok(Ok(tried)) => tried,
-            Ok(Err(ended)) => return Err(LoadErrorCause::Ended(ended.to_string())),
-            Err(_) => return Err(LoadErrorCause::SlowConfiguration(LOAD_TIME.as_secs())),
+        let trying = self.compiler.try_out(&next, generation);
+        let Ok(mut tried) = tokio::time::timeout(LOAD_TIME, trying).await else {
+            return Err(LoadErrorCause::SlowConfiguration(LOAD_TIME.as_secs()));
         };
         for refused in &tried.ignored {
             tracing::warn!(
@@ -431,12 +428,12 @@ impl Manager {
         Ok(tried)
     }
 
+    /// Puts every chain in line with the snapshot. One that takes too long follows when it is ready.
     async fn compile_all(&self) {
-        let compiler = Arc::clone(&self.compiler);
-        // Fails only where the runtime ends, and the calls with it.
-        let _ = Handle::current()
-            .spawn_blocking(move || compiler.compile_all())
-            .await;
+        let compiling = self.compiler.compile_all();
+        if tokio::time::timeout(LOAD_TIME, compiling).await.is_err() {
+            tracing::warn!("chains are still being compiled: some plugin takes its time to parse");
+        }
     }
 
     /// The generation that serves a route which names a plugin so: `say` or `say@^1.2`.

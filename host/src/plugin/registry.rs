@@ -15,7 +15,7 @@ use plugin_abi::abi::{
     CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
 };
 use semver::{Version, VersionReq};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     discovery::Origin,
@@ -53,11 +53,15 @@ impl Rules {
     }
 }
 
+/// Configurations that one generation parses at the same time. One that never ends keeps its thread.
+const PARSED_AT_ONCE: usize = 4;
+
 /// One loaded version of one plugin.
 pub struct Generation {
     origin: Arc<Origin>,
     rules: Rules,
     plugin: PluginObject,
+    places_to_parse: Arc<Semaphore>,
     /// The bytes that it was loaded from: what a roll-back needs.
     copy: Arc<PrivateCopy>,
     loaded: SystemTime,
@@ -87,6 +91,7 @@ impl Generation {
             origin,
             rules,
             plugin,
+            places_to_parse: Arc::new(Semaphore::new(PARSED_AT_ONCE)),
             copy,
             loaded: SystemTime::now(),
         }
@@ -120,6 +125,15 @@ impl Generation {
     /// How it is run.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Waits for one of few places, to be held while [`Generation::configure`] runs, so that a plugin
+    /// that takes its time, or never ends, takes few threads.
+    pub async fn place_to_parse(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places_to_parse)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
     }
 
     /// Parses a route's configuration. May take its time: never on an event loop.

@@ -1,21 +1,22 @@
 //! Compiles a token's configuration into a chain against the plugins that are loaded now, and again
 //! whenever those change.
 //!
-//! Parsing runs the plugins' code and may take its time: always on blocking threads, never on an
-//! event loop. A parsed configuration is kept as long as its route, its bytes and the generation
-//! stay the same, so that a limiter keeps its bucket when something else of the chain changes.
+//! Parsing runs the plugins' code and may take its time, or for ever: always on threads of its own,
+//! few for each plugin, so that it holds up no event loop and no other plugin. A parsed
+//! configuration is kept as long as its route, its bytes and the generation stay the same, so that
+//! a limiter keeps its bucket when something else of the chain changes.
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Weak},
+    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// Chains that are compiled at the same time.
-const COMPILING_AT_ONCE: usize = 8;
+/// How long a configuration may be parsed before the log asks what keeps the plugin.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Why a chain cannot run: every plugin of it that is missing or refuses its configuration.
 #[derive(Debug)]
@@ -51,6 +52,9 @@ pub enum RefusedPlugin {
         /// Why it refuses.
         reason: RefusedConfiguration,
     },
+    /// There is no thread to parse its configuration on: the machine's fault.
+    #[error("its configuration cannot be parsed: {0}")]
+    NoThread(#[source] io::Error),
 }
 
 impl Refused {
@@ -102,7 +106,7 @@ pub struct RefusedRoute {
     /// The gateway's key of the configuration.
     pub route: String,
     /// Why.
-    pub reason: RefusedConfiguration,
+    pub reason: RefusedPlugin,
 }
 
 /// One parsed configuration: of one place of one route, for one generation.
@@ -115,6 +119,20 @@ struct InstanceKey {
     value: Arc<[u8]>,
     /// Address of the generation, which an instance keeps alive.
     generation: usize,
+}
+
+impl InstanceKey {
+    fn new(prepared: &Prepared, index: usize, generation: &Arc<Generation>) -> Self {
+        let plugin = &prepared.plugins[index];
+        let earlier = prepared.plugins[..index].iter();
+        Self {
+            route: prepared.route().into(),
+            plugin: Arc::clone(&plugin.name),
+            occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
+            value: Arc::clone(&plugin.value),
+            generation: Arc::as_ptr(generation).addr(),
+        }
+    }
 }
 
 impl Compiler {
@@ -133,8 +151,8 @@ impl Compiler {
     }
 
     /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
-    /// take its time: never on an event loop.
-    pub fn try_out(&self, next: &Snapshot, generation: &Arc<Generation>) -> TriedOut {
+    /// take as long as the plugin likes: the caller bounds it.
+    pub async fn try_out(&self, next: &Snapshot, generation: &Arc<Generation>) -> TriedOut {
         let mut tried = TriedOut::default();
         for token in self.tokens.live() {
             let prepared = &token.prepared;
@@ -145,8 +163,7 @@ impl Compiler {
                 if !serves {
                     continue;
                 }
-                let key = instance_key(prepared, index, generation);
-                match self.instance(key, generation) {
+                match self.instance(prepared, index, generation).await {
                     Ok(configured) => tried.accepted.push(configured),
                     Err(reason) => {
                         let refused = RefusedRoute {
@@ -166,18 +183,38 @@ impl Compiler {
         tried
     }
 
-    /// Compiles every live token again, one after the other. Never on an event loop.
-    pub fn compile_all(&self) {
+    /// Compiles every live token again; when it returns, each chain is that of the current snapshot
+    /// or a newer one. May take as long as plugins like: the caller bounds it.
+    pub async fn compile_all(&self) {
         for token in self.tokens.live() {
-            self.compile(&token);
+            let number = self.compile(&token).await;
+            token.compiled_up_to(number).await;
         }
     }
 
-    /// Compiles a token's chain against the current snapshot and puts it in place.
-    pub fn compile(&self, token: &Token) {
-        let _compiling = token.compiling.lock();
+    /// Compiles a token's chain against the current snapshot and puts it in place; gives up as soon
+    /// as somebody else begins to, with a snapshot that is newer or the same. Returns which time of
+    /// compiling the token this was.
+    async fn compile(&self, token: &Token) -> u64 {
+        let number = token.begin_compiling();
+        let mut begun = token.begun.subscribe();
         let snapshot = self.registry.current();
-        match self.chain(&token.prepared, &snapshot) {
+        let compiled = tokio::select! {
+            compiled = self.chain(&token.prepared, &snapshot) => compiled,
+            _ = begun.wait_for(|begun| *begun != number) => return number,
+        };
+        // Held while the chain is put in place, so that an older snapshot never comes last.
+        let begun = token.begun.borrow();
+        if *begun != number {
+            return number;
+        }
+        self.put_in_place(token, compiled);
+        token.finished.send_replace(number);
+        number
+    }
+
+    fn put_in_place(&self, token: &Token, compiled: Result<Chain, Refused>) {
+        match compiled {
             Ok(chain) => {
                 if let ChainState::Ready(current) = &*token.chain.borrow()
                     && same_links(current, &chain)
@@ -201,11 +238,11 @@ impl Compiler {
         }
     }
 
-    fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
+    async fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
         let mut links = Vec::with_capacity(prepared.plugins.len());
         let mut refused = Vec::new();
         for (index, plugin) in prepared.plugins.iter().enumerate() {
-            match self.configured(prepared, index, snapshot) {
+            match self.configured(prepared, index, snapshot).await {
                 Ok(configured) => links.push(Link::new(configured)),
                 Err(reason) => refused.push((shown(&plugin.name), reason)),
             }
@@ -217,39 +254,45 @@ impl Compiler {
         }
     }
 
-    fn configured(
+    async fn configured(
         &self,
         prepared: &Prepared,
         index: usize,
         snapshot: &Snapshot,
     ) -> Result<Arc<Configured>, RefusedPlugin> {
-        let name = &prepared.plugins[index].name;
-        let requested = Requested::parse(&String::from_utf8_lossy(name))?;
+        let name = String::from_utf8_lossy(&prepared.plugins[index].name);
+        let requested = Requested::parse(&name)?;
         let generation = snapshot.resolve(&requested)?;
-        self.instance(instance_key(prepared, index, generation), generation)
-            .map_err(|reason| RefusedPlugin::Configuration {
-                version: generation.version().clone(),
-                reason,
-            })
+        self.instance(prepared, index, generation).await
     }
 
-    /// The instance that is there already, or a new one.
-    fn instance(
+    /// The instance of one place of a chain that is there already, or a new one.
+    async fn instance(
         &self,
-        key: InstanceKey,
+        prepared: &Prepared,
+        index: usize,
         generation: &Arc<Generation>,
-    ) -> Result<Arc<Configured>, RefusedConfiguration> {
-        // Two tokens of one route may be compiled at once; the second one must find the first's.
-        if let Some(kept) = self.instances.lock().get(&key).and_then(Weak::upgrade) {
+    ) -> Result<Arc<Configured>, RefusedPlugin> {
+        let key = InstanceKey::new(prepared, index, generation);
+        if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(generation.configure(&key.value)?);
+        let place = generation.place_to_parse().await;
+        // Two tokens of one route may be compiled at once; the second one must find the first's.
+        if let Some(kept) = self.kept(&key) {
+            return Ok(kept);
+        }
+        let configured = Arc::new(parse(generation, &key.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
         }
         instances.insert(key, Arc::downgrade(&configured));
         Ok(configured)
+    }
+
+    fn kept(&self, key: &InstanceKey) -> Option<Arc<Configured>> {
+        self.instances.lock().get(key).and_then(Weak::upgrade)
     }
 
     /// Forgets instances that no chain uses any more.
@@ -260,16 +303,41 @@ impl Compiler {
     }
 }
 
-fn instance_key(prepared: &Prepared, index: usize, generation: &Arc<Generation>) -> InstanceKey {
-    let plugin = &prepared.plugins[index];
-    let earlier = prepared.plugins[..index].iter();
-    InstanceKey {
-        route: prepared.route().into(),
-        plugin: Arc::clone(&plugin.name),
-        occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
-        value: Arc::clone(&plugin.value),
-        generation: Arc::as_ptr(generation).addr(),
-    }
+/// Parses a configuration on a thread of its own, which keeps its place as long as it takes.
+async fn parse(
+    generation: &Arc<Generation>,
+    raw: &Arc<[u8]>,
+    place: OwnedSemaphorePermit,
+) -> Result<Configured, RefusedPlugin> {
+    let (say, parsed) = oneshot::channel();
+    let (parser, raw) = (Arc::clone(generation), Arc::clone(raw));
+    thread::Builder::new()
+        .name("configure".to_owned())
+        .spawn(move || {
+            // Nobody listens any more where the chain is being compiled anew.
+            let _ = say.send(parser.configure(&raw));
+            drop(place);
+        })
+        .map_err(RefusedPlugin::NoThread)?;
+    let mut parsed = std::pin::pin!(parsed);
+    let parsed = match tokio::time::timeout(SLOW, &mut parsed).await {
+        Ok(parsed) => parsed,
+        Err(_) => {
+            tracing::error!(
+                plugin = %generation.name(),
+                version = %generation.version(),
+                seconds = SLOW.as_secs(),
+                "the plugin has not parsed a configuration yet; its route's calls fail closed until it has"
+            );
+            parsed.await
+        }
+    };
+    parsed
+        .map_err(|ended| RefusedPlugin::NoThread(io::Error::other(ended)))?
+        .map_err(|reason| RefusedPlugin::Configuration {
+            version: generation.version().clone(),
+            reason,
+        })
 }
 
 fn same_links(one: &Chain, other: &Chain) -> bool {
@@ -301,13 +369,12 @@ pub async fn keep_compiled(
     }
     snapshots.mark_unchanged();
     let tokens = Arc::clone(&compiler.tokens);
-    let room = Arc::new(Semaphore::new(COMPILING_AT_ONCE));
     let mut sweep = tokio::time::interval(sweep_interval(tokens.time_to_live()));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             token = new.recv() => match token {
-                Some(token) => start(&compiler, &room, token).await,
+                Some(token) => start(&compiler, token),
                 None => return,
             },
             changed = snapshots.changed() => {
@@ -315,7 +382,7 @@ pub async fn keep_compiled(
                     return;
                 }
                 for token in tokens.live() {
-                    start(&compiler, &room, token).await;
+                    start(&compiler, token);
                 }
             }
             _ = sweep.tick() => {
@@ -329,15 +396,10 @@ pub async fn keep_compiled(
     }
 }
 
-async fn start(compiler: &Arc<Compiler>, room: &Arc<Semaphore>, token: Arc<Token>) {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+fn start(compiler: &Arc<Compiler>, token: Arc<Token>) {
     let compiler = Arc::clone(compiler);
-    Handle::current().spawn_blocking(move || {
-        compiler.compile(&token);
-        drop(permit);
+    tokio::spawn(async move {
+        compiler.compile(&token).await;
     });
 }
 

@@ -4,10 +4,11 @@
 use std::{
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{LoadError, LoadErrorCause, Options, settings_of};
 use crate::plugin::{
@@ -38,12 +39,11 @@ pub(super) async fn construct(
     }
     let options = Arc::clone(options);
     let runtime = Handle::current();
-    // A plugin that blocks or spins while it loads keeps one thread, and nobody else.
-    let constructing =
-        Handle::current().spawn_blocking(move || runtime.block_on(open(candidate, &options)));
-    let constructed = match tokio::time::timeout(LOAD_TIME, constructing).await {
+    let opening =
+        on_a_thread_of_its_own("load", move || runtime.block_on(open(candidate, &options)));
+    let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
         Ok(Ok(constructed)) => constructed,
-        Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
+        Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended)),
         Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
     };
     match constructed {
@@ -97,7 +97,7 @@ pub(super) async fn rehearse(
         return Ok(candidate);
     };
     let options = Arc::clone(options);
-    let rehearsing = Handle::current().spawn_blocking(move || {
+    let rehearsing = on_a_thread_of_its_own("rehearse", move || {
         let (_, settings) = settings_of(&candidate.metadata, &options.operator)?;
         let rehearsed = Rehearsal {
             program: &program,
@@ -122,7 +122,24 @@ pub(super) async fn rehearse(
     });
     rehearsing
         .await
-        .unwrap_or_else(|ended| Err(LoadErrorCause::Ended(ended.to_string())))
+        .unwrap_or_else(|ended| Err(LoadErrorCause::Ended(ended)))
+}
+
+/// Runs something that may block for long, or for ever: it then keeps a thread that nobody else
+/// needs. An error says why there was none, or that it ended early.
+async fn on_a_thread_of_its_own<T: Send + 'static>(
+    name: &str,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (say, result) = oneshot::channel();
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody listens any more where it took too long.
+            let _ = say.send(run());
+        })
+        .map_err(|error| error.to_string())?;
+    result.await.map_err(|ended| ended.to_string())
 }
 
 async fn open(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
