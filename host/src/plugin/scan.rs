@@ -49,7 +49,7 @@ pub struct Scanner {
     directory: PathBuf,
     looks: BTreeMap<PathBuf, Look>,
     /// What was handed out last, by place; also of places that have gone, until they are forgotten.
-    handed_out: BTreeMap<PathBuf, Contents>,
+    handed_out: BTreeMap<PathBuf, HandedOut>,
     /// Why the directory as a whole cannot be looked at.
     trouble: Option<Trouble>,
     is_first: bool,
@@ -106,6 +106,13 @@ struct Found {
     spot: Spot,
     fit: Fit,
     candidate: Option<Box<Candidate>>,
+}
+
+#[derive(Debug)]
+struct HandedOut {
+    contents: Contents,
+    /// Since when its `plugin.json` is missing.
+    without_metadata: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -200,14 +207,13 @@ impl Scanner {
             let key = spot.path.clone();
             match outcome {
                 Outcome::Fit(fit, candidate) => {
-                    match self.lost_metadata(&fit, &look, &beside, pass) {
-                        None => found.push(Found {
+                    let is_unreadable = is_bare && beside.speaks_for_nobody();
+                    if !self.waits_for_metadata(&fit, is_unreadable, pass) {
+                        found.push(Found {
                             spot,
                             fit,
                             candidate,
-                        }),
-                        Some(Outcome::Wait(delay)) => pass.wait(fit.place.path, delay),
-                        Some(_) => pass.scan.unfit.push(fit.place.path),
+                        });
                     }
                 }
                 Outcome::Wait(delay) => pass.wait(look.place(&self.directory, &spot), delay),
@@ -231,25 +237,24 @@ impl Scanner {
 
     /// A plugin whose `plugin.json` has just gone, or can no longer be read, is not one that never
     /// had any: its limits and its failure policy would be lost.
-    fn lost_metadata(
-        &self,
-        fit: &Fit,
-        look: &Look,
-        beside: &Beside,
-        pass: &Pass<'_>,
-    ) -> Option<Outcome> {
-        let had_metadata = self
-            .handed_out
-            .get(&fit.place.path)
-            .is_some_and(|contents| contents.with_metadata);
-        if !had_metadata || fit.contents.with_metadata {
-            return None;
+    fn waits_for_metadata(&mut self, fit: &Fit, is_unreadable: bool, pass: &mut Pass<'_>) -> bool {
+        let Some(before) = self.handed_out.get_mut(&fit.place.path) else {
+            return false;
+        };
+        if !before.contents.with_metadata || fit.contents.with_metadata {
+            before.without_metadata = None;
+            return false;
         }
-        if beside.is_there {
-            return Some(Outcome::Unfit(Vec::new()));
+        if is_unreadable {
+            pass.scan.unfit.push(fit.place.path.clone());
+            return true;
         }
-        let left = PATIENCE.saturating_sub(pass.since(look.since));
-        (left > Duration::ZERO).then(|| Outcome::Wait(left.min(LOOK_AGAIN)))
+        let since = *before.without_metadata.get_or_insert(pass.now);
+        let left = PATIENCE.saturating_sub(pass.since(since));
+        if left > Duration::ZERO {
+            pass.wait(fit.place.path.clone(), left.min(LOOK_AGAIN));
+        }
+        left > Duration::ZERO
     }
 
     /// Of two with one name and equal precedence neither is handed out. That may be a moment of
@@ -312,7 +317,8 @@ impl Scanner {
             candidate,
         } = found;
         let path = fit.place.path.clone();
-        if self.handed_out.get(&path) == Some(&fit.contents) {
+        let before = self.handed_out.get(&path);
+        if before.is_some_and(|before| before.contents == fit.contents) {
             pass.scan.plugins.push(Seen::Unchanged(fit.place));
             return;
         }
@@ -329,7 +335,11 @@ impl Scanner {
                 }
             }
         };
-        self.handed_out.insert(path, fit.contents);
+        let handed_out = HandedOut {
+            contents: fit.contents,
+            without_metadata: None,
+        };
+        self.handed_out.insert(path, handed_out);
         pass.scan.plugins.push(Seen::Changed(candidate));
     }
 
@@ -395,6 +405,11 @@ struct Beside {
 }
 
 impl Beside {
+    /// It is there, and does not even tell whose it is.
+    fn speaks_for_nobody(&self) -> bool {
+        self.is_there && self.library.is_none()
+    }
+
     fn after(outcome: &Outcome, look: &Look) -> Self {
         let waits = matches!(outcome, Outcome::Wait(_));
         let unread = matches!(look.verdict, Verdict::Unread);
