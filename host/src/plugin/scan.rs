@@ -8,23 +8,25 @@
 //! What bytes are worth is `discovery`'s judgement. Nothing here waits, watches or loads.
 
 mod fingerprint;
+mod look;
+mod pass;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use semver::Version;
 
 use super::{
     discovery::{
-        Candidate, Cause, Discovery, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for,
-        spots,
+        Candidate, Cause, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for, spots,
     },
     metadata::{Digest, FILE_NAME, LibraryPath, PluginName},
 };
-use fingerprint::Fingerprint;
+use look::{Contents, Fit, Look, Outcome, Verdict};
+use pass::Pass;
 
 /// Files that have stood still for this long are settled, unless somebody is known to write them.
 /// Not longer than the quiet that follows events, so that a file that was closed or renamed into
@@ -47,7 +49,7 @@ pub struct Scanner {
     directory: PathBuf,
     looks: BTreeMap<PathBuf, Look>,
     /// What was handed out last, by place; also of places that have gone, until they are forgotten.
-    handed_out: BTreeMap<PathBuf, Contents>,
+    handed_out: BTreeMap<PathBuf, HandedOut>,
     /// Why the directory as a whole cannot be looked at.
     trouble: Option<Trouble>,
     is_first: bool,
@@ -99,63 +101,18 @@ pub struct Place {
     pub digest: Digest,
 }
 
-/// What one spot looked like.
-#[derive(Debug)]
-struct Look {
-    fingerprint: Fingerprint,
-    /// Since when it looks like this.
-    since: Instant,
-    /// Files that the plugin is made of and that do not lie where they usually do.
-    elsewhere: Vec<PathBuf>,
-    /// The library that a `plugin.json` beside bare libraries speaks for.
-    spoken_for: Option<LibraryPath>,
-    verdict: Verdict,
-    /// What was read while somebody seemed to be writing, and when.
-    doubtful: Option<(Instant, Contents)>,
-    /// The problems that were told last.
-    told: Option<(Contents, Vec<String>)>,
-    /// The twins that were told last.
-    told_twins: Vec<PathBuf>,
-}
-
-/// What the files are worth, as long as they look the same.
-#[derive(Debug)]
-enum Verdict {
-    Unread,
-    Fit(Fit),
-    /// It may be half of something.
-    Waiting(Contents, Vec<Problem>),
-    Unfit,
-}
-
-/// A plugin that is fit to be loaded, without its bytes.
-#[derive(Debug, Clone)]
-struct Fit {
-    place: Place,
-    library_path: PathBuf,
-    contents: Contents,
-}
-
-/// The digests of everything that was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Contents {
-    with_metadata: bool,
-    digests: Vec<Digest>,
-}
-
-/// What one look at a spot came to.
-enum Outcome {
-    Fit(Fit, Option<Box<Candidate>>),
-    /// Not yet; look again after this time.
-    Wait(Duration),
-    Unfit(Vec<Problem>),
-}
-
 /// A fit plugin and the spot where it is.
 struct Found {
     spot: Spot,
     fit: Fit,
     candidate: Option<Box<Candidate>>,
+}
+
+#[derive(Debug)]
+struct HandedOut {
+    contents: Contents,
+    /// Since when its `plugin.json` is missing.
+    without_metadata: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -250,14 +207,13 @@ impl Scanner {
             let key = spot.path.clone();
             match outcome {
                 Outcome::Fit(fit, candidate) => {
-                    match self.lost_metadata(&fit, &look, &beside, pass) {
-                        None => found.push(Found {
+                    let is_unreadable = is_bare && beside.speaks_for_nobody();
+                    if !self.waits_for_metadata(&fit, is_unreadable, pass) {
+                        found.push(Found {
                             spot,
                             fit,
                             candidate,
-                        }),
-                        Some(Outcome::Wait(delay)) => pass.wait(fit.place.path, delay),
-                        Some(_) => pass.scan.unfit.push(fit.place.path),
+                        });
                     }
                 }
                 Outcome::Wait(delay) => pass.wait(look.place(&self.directory, &spot), delay),
@@ -281,25 +237,24 @@ impl Scanner {
 
     /// A plugin whose `plugin.json` has just gone, or can no longer be read, is not one that never
     /// had any: its limits and its failure policy would be lost.
-    fn lost_metadata(
-        &self,
-        fit: &Fit,
-        look: &Look,
-        beside: &Beside,
-        pass: &Pass<'_>,
-    ) -> Option<Outcome> {
-        let had_metadata = self
-            .handed_out
-            .get(&fit.place.path)
-            .is_some_and(|contents| contents.with_metadata);
-        if !had_metadata || fit.contents.with_metadata {
-            return None;
+    fn waits_for_metadata(&mut self, fit: &Fit, is_unreadable: bool, pass: &mut Pass<'_>) -> bool {
+        let Some(before) = self.handed_out.get_mut(&fit.place.path) else {
+            return false;
+        };
+        if !before.contents.with_metadata || fit.contents.with_metadata {
+            before.without_metadata = None;
+            return false;
         }
-        if beside.is_there {
-            return Some(Outcome::Unfit(Vec::new()));
+        if is_unreadable {
+            pass.scan.unfit.push(fit.place.path.clone());
+            return true;
         }
-        let left = PATIENCE.saturating_sub(pass.since(look.since));
-        (left > Duration::ZERO).then(|| Outcome::Wait(left.min(LOOK_AGAIN)))
+        let since = *before.without_metadata.get_or_insert(pass.now);
+        let left = PATIENCE.saturating_sub(pass.since(since));
+        if left > Duration::ZERO {
+            pass.wait(fit.place.path.clone(), left.min(LOOK_AGAIN));
+        }
+        left > Duration::ZERO
     }
 
     /// Of two with one name and equal precedence neither is handed out. That may be a moment of
@@ -362,7 +317,8 @@ impl Scanner {
             candidate,
         } = found;
         let path = fit.place.path.clone();
-        if self.handed_out.get(&path) == Some(&fit.contents) {
+        let before = self.handed_out.get(&path);
+        if before.is_some_and(|before| before.contents == fit.contents) {
             pass.scan.plugins.push(Seen::Unchanged(fit.place));
             return;
         }
@@ -379,7 +335,11 @@ impl Scanner {
                 }
             }
         };
-        self.handed_out.insert(path, fit.contents);
+        let handed_out = HandedOut {
+            contents: fit.contents,
+            without_metadata: None,
+        };
+        self.handed_out.insert(path, handed_out);
         pass.scan.plugins.push(Seen::Changed(candidate));
     }
 
@@ -445,6 +405,11 @@ struct Beside {
 }
 
 impl Beside {
+    /// It is there, and does not even tell whose it is.
+    fn speaks_for_nobody(&self) -> bool {
+        self.is_there && self.library.is_none()
+    }
+
     fn after(outcome: &Outcome, look: &Look) -> Self {
         let waits = matches!(outcome, Outcome::Wait(_));
         let unread = matches!(look.verdict, Verdict::Unread);
@@ -458,235 +423,5 @@ impl Beside {
     }
 }
 
-impl Look {
-    fn first(spot: &Spot, pass: &Pass<'_>) -> Self {
-        let fingerprint = Fingerprint::take(spot, &[]);
-        Self {
-            since: pass.stands_still_since(&fingerprint),
-            fingerprint,
-            elsewhere: Vec::new(),
-            spoken_for: None,
-            verdict: Verdict::Unread,
-            doubtful: None,
-            told: None,
-            told_twins: Vec::new(),
-        }
-    }
-
-    fn at(&mut self, directory: &Path, spot: &Spot, pass: &mut Pass<'_>) -> Outcome {
-        let fingerprint = Fingerprint::take(spot, &self.elsewhere);
-        self.compare(fingerprint, pass);
-        // The second time, if its library proves to lie elsewhere.
-        for _ in 0..2 {
-            match &self.verdict {
-                Verdict::Fit(fit) => return Outcome::Fit(fit.clone(), None),
-                Verdict::Unfit => return Outcome::Unfit(Vec::new()),
-                Verdict::Waiting(..) => return self.wait_or_tell(pass),
-                Verdict::Unread => {}
-            }
-            let still = pass.since(self.since);
-            let is_open = pass.is_open(&self.fingerprint);
-            if is_open && still < WRITER_PATIENCE {
-                return Outcome::Wait(LOOK_AGAIN);
-            }
-            if still < SETTLE {
-                return Outcome::Wait(SETTLE - still);
-            }
-            if let Some(outcome) = self.examine(directory, spot, is_open, pass) {
-                return outcome;
-            }
-        }
-        Outcome::Wait(SETTLE)
-    }
-
-    /// Reads and judges; nothing comes of it where the files changed meanwhile.
-    fn examine(
-        &mut self,
-        directory: &Path,
-        spot: &Spot,
-        is_doubtful: bool,
-        pass: &mut Pass<'_>,
-    ) -> Option<Outcome> {
-        let mut discovery = Discovery::default();
-        self.spoken_for = discovery.examine(directory, spot);
-        pass.scan.read += usize::from(!discovery.read.is_empty());
-        let contents = Contents::of(&discovery);
-        self.elsewhere = touched(&discovery);
-        let fingerprint = Fingerprint::take(spot, &self.elsewhere);
-        if self.compare(fingerprint, pass) {
-            return None;
-        }
-        if is_doubtful && !self.read_twice(&contents, pass.now) {
-            return Some(Outcome::Wait(SETTLE));
-        }
-        Some(match discovery.found.pop() {
-            Some(candidate) => {
-                let fit = Fit {
-                    place: candidate.to_place(),
-                    library_path: candidate.library_path.clone(),
-                    contents,
-                };
-                self.verdict = Verdict::Fit(fit.clone());
-                self.told = None;
-                Outcome::Fit(fit, Some(Box::new(candidate)))
-            }
-            None => {
-                self.verdict = Verdict::Waiting(contents, discovery.problems);
-                self.wait_or_tell(pass)
-            }
-        })
-    }
-
-    /// Whether the fingerprint is another one than before; then everything begins anew.
-    fn compare(&mut self, fingerprint: Fingerprint, pass: &Pass<'_>) -> bool {
-        if fingerprint == self.fingerprint {
-            return false;
-        }
-        self.since = pass.stands_still_since(&fingerprint);
-        self.fingerprint = fingerprint;
-        self.verdict = Verdict::Unread;
-        self.doubtful = None;
-        true
-    }
-
-    /// Whether the same was read some time ago: enough where a writer is known but never seems to
-    /// end.
-    fn read_twice(&mut self, contents: &Contents, now: Instant) -> bool {
-        match &self.doubtful {
-            Some((at, before)) if before == contents => {
-                now.saturating_duration_since(*at) >= SETTLE
-            }
-            _ => {
-                self.doubtful = Some((now, contents.clone()));
-                false
-            }
-        }
-    }
-
-    fn wait_or_tell(&mut self, pass: &Pass<'_>) -> Outcome {
-        let Verdict::Waiting(contents, problems) = &mut self.verdict else {
-            return Outcome::Unfit(Vec::new());
-        };
-        let left = PATIENCE.saturating_sub(pass.since(self.since));
-        let may_pass = problems.iter().any(|problem| problem.cause.may_pass());
-        if may_pass && left > Duration::ZERO {
-            return Outcome::Wait(left.min(LOOK_AGAIN));
-        }
-        let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        let state = Some((contents.clone(), words));
-        let problems = std::mem::take(problems);
-        self.verdict = Verdict::Unfit;
-        if self.told == state {
-            return Outcome::Unfit(Vec::new());
-        }
-        self.told = state;
-        Outcome::Unfit(problems)
-    }
-
-    fn tell_again(&mut self) {
-        self.told = None;
-        self.told_twins.clear();
-        self.doubtful = None;
-        self.verdict = Verdict::Unread;
-    }
-
-    /// What the spot is called outside.
-    fn place(&self, directory: &Path, spot: &Spot) -> PathBuf {
-        match &self.spoken_for {
-            Some(library) => directory.join(library.as_path()),
-            None => spot.path.clone(),
-        }
-    }
-}
-
-impl Contents {
-    fn of(discovery: &Discovery) -> Self {
-        let read = &discovery.read;
-        Self {
-            with_metadata: read.iter().any(|(path, _)| path.ends_with(FILE_NAME)),
-            digests: read.iter().map(|(_, digest)| *digest).collect(),
-        }
-    }
-}
-
-/// Everything that a plugin's judgement depended on.
-fn touched(discovery: &Discovery) -> Vec<PathBuf> {
-    let read = discovery.read.iter().map(|(path, _)| path);
-    let found = discovery.found.iter().map(|found| &found.library_path);
-    let problems = discovery.problems.iter().map(|problem| &problem.path);
-    let mut paths: Vec<_> = read.chain(found).chain(problems).cloned().collect();
-    paths.sort();
-    paths.dedup();
-    paths
-}
-
-/// One scan while it lasts.
-struct Pass<'a> {
-    scan: Scan,
-    being_written: &'a dyn Fn(&Path) -> bool,
-    now: Instant,
-    is_first: bool,
-}
-
-impl Pass<'_> {
-    fn since(&self, then: Instant) -> Duration {
-        self.now.saturating_duration_since(then)
-    }
-
-    /// The file system knows when the files last changed, also before anybody looked. Its clock may
-    /// be another machine's: believed at the first scan, which must not wait, and for as much as
-    /// settling takes.
-    fn stands_still_since(&self, fingerprint: &Fingerprint) -> Instant {
-        let age = fingerprint.age(SystemTime::now());
-        let believed = if self.is_first { age } else { age.min(SETTLE) };
-        self.now.checked_sub(believed).unwrap_or(self.now)
-    }
-
-    fn is_open(&self, fingerprint: &Fingerprint) -> bool {
-        fingerprint.files().any(|file| {
-            file.canonicalize()
-                .is_ok_and(|real| (self.being_written)(&real))
-        })
-    }
-
-    fn wait(&mut self, place: PathBuf, delay: Duration) {
-        self.scan.unsettled.push(place);
-        self.look_again(delay);
-    }
-
-    fn look_again(&mut self, delay: Duration) {
-        let soonest = self.scan.look_again.map_or(delay, |known| known.min(delay));
-        self.scan.look_again = Some(soonest);
-    }
-
-    fn follow(&mut self, path: &Path, look: &Look) {
-        self.scan.follow.push(path.to_owned());
-        let ends = look.fingerprint.loose_ends();
-        let elsewhere = look.elsewhere.iter().map(PathBuf::as_path);
-        let outside = |file: &&Path| *file != path && file.parent() != Some(path);
-        self.scan
-            .follow
-            .extend(ends.chain(elsewhere.filter(outside)).map(Path::to_owned));
-    }
-
-    fn finish(mut self) -> Scan {
-        let key = |seen: &Seen| match seen {
-            Seen::Unchanged(place) => (place.name.clone(), place.version.clone()),
-            Seen::Changed(candidate) => (
-                candidate.metadata.name.clone(),
-                candidate.metadata.version.clone(),
-            ),
-        };
-        self.scan.plugins.sort_by_cached_key(key);
-        self.scan.problems.sort_by(|a, b| a.path.cmp(&b.path));
-        for paths in [
-            &mut self.scan.unsettled,
-            &mut self.scan.unfit,
-            &mut self.scan.follow,
-        ] {
-            paths.sort();
-            paths.dedup();
-        }
-        self.scan
-    }
-}
+#[cfg(test)]
+mod tests;

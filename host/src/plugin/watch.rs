@@ -290,3 +290,6 @@ impl Identity {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

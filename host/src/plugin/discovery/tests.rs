@@ -7,51 +7,13 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
 
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
 use super::*;
-use crate::plugin::testing::{compile, facts, library, source};
-
-/// A plugin directory in which tests put what they want to be found.
-struct PluginDirectory(TempDir);
+use crate::plugin::testing::{PluginDirectory, compile, facts, library, plugin_json, source};
 
 impl PluginDirectory {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Writes a file, with the directories above it.
-    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) -> &Self {
-        let path = self.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-        self
-    }
-
-    /// Makes a link, with the directories above it.
-    fn link(&self, path: &str, target: impl AsRef<Path>) -> &Self {
-        let path = self.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(target, path).unwrap();
-        self
-    }
-
-    /// Writes a whole plugin that is fit to be loaded.
-    fn plugin(&self, directory: &str, name: &str, version: &str) -> &Self {
-        self.write(
-            &format!("{directory}/plugin.json"),
-            plugin_json(name, version, &json!({})),
-        )
-        .write(&format!("{directory}/lib{name}.so"), library(name, version))
-    }
-
     /// Looks, and compares the plugins found and the problems, both without the path of the
     /// temporary directory.
     fn check(&self, found: &[&str], problems: &[&str]) {
@@ -83,18 +45,6 @@ impl PluginDirectory {
         assert_eq!(names, found, "{messages:#?}");
         assert_eq!(messages, problems);
     }
-}
-
-fn plugin_json(name: &str, version: &str, changes: &Value) -> String {
-    let mut file = json!({
-        "name": name,
-        "version": version,
-        "source": {"mode": "local_so", "path": format!("lib{name}.so")},
-    });
-    for (field, value) in changes.as_object().unwrap() {
-        file[field] = value.clone();
-    }
-    file.to_string()
 }
 
 #[test]
