@@ -188,15 +188,6 @@ impl Gateway {
         self.prepare(&key, conf)
     }
 
-    /// Whether a route without plugins can be prepared, or the host has no room for this connection.
-    pub(crate) fn try_route(&mut self) -> bool {
-        self.send(&Message::Prepare {
-            conf: Vec::new(),
-            key: None,
-        });
-        matches!(self.try_receive(), Some(Message::Token { .. }))
-    }
-
     /// Puts a call and answers the host's questions until its answer is there.
     pub(crate) fn call(&mut self, token: u32, call: Call) -> Answer {
         self.begin(token, call);
