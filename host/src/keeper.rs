@@ -28,6 +28,9 @@ use crate::plugin::{
 /// removing it and copying another one.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the first scan waits for files that have just been put there.
+pub const FIRST_SCAN_TIME: Duration = Duration::from_millis(400);
+
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
 
@@ -160,21 +163,29 @@ impl Keeper {
         }
     }
 
-    /// Everything that is complete is loaded together, so that routes know what they wait for.
+    /// Everything that is complete is loaded together, so that routes know what they wait for. Files
+    /// that have just been put there are waited for a moment: calls wait meanwhile.
     async fn first_scan(&mut self) {
-        let scan = self.scan().await;
-        report(&scan.problems);
-        let found: Vec<Candidate> = scan
-            .plugins
-            .into_iter()
-            .filter_map(|seen| match seen {
+        let began = Instant::now();
+        let mut found = Vec::new();
+        let mut problems = 0;
+        loop {
+            let scan = self.scan().await;
+            report(&scan.problems);
+            problems += scan.problems.len();
+            found.extend(scan.plugins.into_iter().filter_map(|seen| match seen {
                 Seen::Changed(candidate) => Some(*candidate),
                 Seen::Unchanged(_) => None,
-            })
-            .collect();
+            }));
+            let left = FIRST_SCAN_TIME.saturating_sub(began.elapsed());
+            match scan.look_again {
+                Some(delay) if delay <= left => tokio::time::sleep(delay).await,
+                _ => break,
+            }
+        }
         let results = self.manager.load_found(found).await;
-        let mut serving = 0;
         let tried = results.len();
+        let mut serving = 0;
         for (place, result) in results {
             match result {
                 Ok(_) => serving += 1,
@@ -186,7 +197,7 @@ impl Keeper {
         }
         tracing::info!(
             serving,
-            problems = scan.problems.len() + tried - serving,
+            problems = problems + tried - serving,
             "the plugin directory has been read"
         );
     }

@@ -10,7 +10,7 @@ mod retired;
 mod status;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -312,15 +312,17 @@ impl Manager {
             .iter()
             .map(|candidate| candidate.metadata.name.clone())
             .collect();
-        self.announce(&names).await;
+        let awaited = &self.announce(&names).await;
         let mut loading: FuturesUnordered<_> = found
             .into_iter()
             .zip(names)
             .map(|(candidate, name)| async move {
                 let place = candidate.place.clone();
-                let loaded = self.load(candidate, Vetoes::Count).await;
-                self.swap(|snapshot| snapshot.without_loading(&name)).await;
-                (place, loaded)
+                let awaited = awaited.contains(&name).then_some(&name);
+                (
+                    place,
+                    self.load_awaited(candidate, Vetoes::Count, awaited).await,
+                )
             })
             .collect();
         let mut results = Vec::with_capacity(loading.len());
@@ -330,15 +332,19 @@ impl Manager {
         results
     }
 
-    /// Makes the routes of plugins wait that are about to be loaded for the first time.
-    async fn announce(&self, names: &[PluginName]) {
+    /// Makes the routes of plugins wait that are about to be loaded for the first time; returns
+    /// which those are.
+    async fn announce(&self, names: &[PluginName]) -> BTreeSet<PluginName> {
+        let mut awaited = BTreeSet::new();
         self.swap(|snapshot| {
-            names
-                .iter()
-                .filter(|name| !snapshot.serves(name))
-                .fold(snapshot.clone(), |next, name| next.with_loading(name))
+            let first = names.iter().filter(|name| !snapshot.serves(name));
+            first.fold(snapshot.clone(), |next, name| {
+                awaited.insert(name.clone());
+                next.with_loading(name)
+            })
         })
         .await;
+        awaited
     }
 
     /// Loads one plugin in place of what serves from its place: rehearse, construct, parse the live
@@ -351,6 +357,17 @@ impl Manager {
         candidate: Candidate,
         vetoes: Vetoes,
     ) -> Result<Arc<Generation>, LoadError> {
+        self.load_awaited(candidate, vetoes, None).await
+    }
+
+    /// Loads one plugin; where its routes wait for it under a name, they no longer do when what
+    /// serves is decided.
+    async fn load_awaited(
+        &self,
+        candidate: Candidate,
+        vetoes: Vetoes,
+        awaited: Option<&PluginName>,
+    ) -> Result<Arc<Generation>, LoadError> {
         let slot = {
             let mut slots = self.slots.lock().await;
             Arc::clone(slots.entry(candidate.place.clone()).or_default())
@@ -358,8 +375,11 @@ impl Manager {
         let mut slot = slot.lock().await;
         let attempted = (candidate.metadata.version.clone(), candidate.digest);
         let loaded = self
-            .transact(candidate, slot.serving.as_ref(), vetoes)
+            .transact(candidate, slot.serving.as_ref(), vetoes, awaited)
             .await;
+        if let (Err(_), Some(name)) = (&loaded, awaited) {
+            self.swap(|snapshot| snapshot.without_loading(name)).await;
+        }
         slot.last = Some(Attempt {
             at: SystemTime::now(),
             version: attempted.0,
@@ -379,6 +399,7 @@ impl Manager {
         candidate: Candidate,
         old: Option<&Arc<Generation>>,
         vetoes: Vetoes,
+        awaited: Option<&PluginName>,
     ) -> Result<Arc<Generation>, LoadError> {
         let subject = construct::Subject::of(&candidate);
         let candidate = match construct::rehearse(candidate, &self.options).await {
@@ -386,6 +407,11 @@ impl Manager {
             Err(cause) => return Err(subject.refused(cause)),
         };
         let generation = Arc::new(construct::construct(candidate, &self.options).await?);
+        if !self.registry.current().serves(generation.name()) {
+            // Nothing works yet that it could break; its routes are compiled when it serves.
+            self.put_in_service(&generation, old, awaited).await;
+            return Ok(generation);
+        }
         let tried = match self.try_out(&generation, old, vetoes).await {
             Ok(tried) => tried,
             Err(cause) => {
@@ -393,12 +419,27 @@ impl Manager {
                 return Err(subject.refused(cause));
             }
         };
-        self.swap(|snapshot| snapshot.with(Arc::clone(&generation), old))
-            .await;
+        self.put_in_service(&generation, old, awaited).await;
         self.compile_all().await;
         // The chains hold what they need of it now.
         drop(tried);
         Ok(generation)
+    }
+
+    async fn put_in_service(
+        &self,
+        generation: &Arc<Generation>,
+        old: Option<&Arc<Generation>>,
+        awaited: Option<&PluginName>,
+    ) {
+        self.swap(|snapshot| {
+            let next = snapshot.with(Arc::clone(generation), old);
+            match awaited {
+                Some(name) => next.without_loading(name),
+                None => next,
+            }
+        })
+        .await;
     }
 
     /// Parses the live configurations with a generation that does not serve yet.

@@ -41,6 +41,7 @@ fn a_plugin_that_has_not_loaded_after_10_seconds_is_missing_and_the_others_serve
             json!({ "settings": { "on_load": [{ "block": 30_000 }] } }),
         )
         .plugin("say")
+        .flag("--rehearse", "false")
         .start();
     host.log_line(&["ERROR", "scripted", "had not loaded after 10 s"]);
     let mut gateway = host.gateway();

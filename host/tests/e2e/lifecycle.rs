@@ -226,7 +226,10 @@ fn an_on_unload_that_never_returns_does_not_keep_a_host_from_leaving() {
         json!({"panic": "no"}),
     ] {
         let fields = json!({"settings": {"on_unload": [never]}});
-        let mut host = Host::builder().plugin_json("scripted", fields).start();
+        let mut host = Host::builder()
+            .plugin_json("scripted", fields)
+            .flag("--rehearse", "false")
+            .start();
         host.log_line(&["plugin loaded"]);
         host.stop();
         assert!(!host.socket().exists(), "{never}");

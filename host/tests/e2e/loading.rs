@@ -65,7 +65,8 @@ fn what_is_wrong_in_the_directory_is_told_with_path_and_next_step_and_the_others
     ] {
         host.log_line(&["ERROR", path, what, next_step]);
     }
-    host.log_line(&["the plugin directory has been read", "serving=1 problems=5"]);
+    // What may only be half there is waited for, so that it is not counted yet.
+    host.log_line(&["the plugin directory has been read", "serving=1"]);
 }
 
 #[test]
@@ -116,11 +117,7 @@ fn a_plugin_that_never_ends_to_load_does_not_need_the_last_thread_for_it() {
 
 #[test]
 fn configurations_that_never_end_to_parse_do_not_keep_other_routes_from_being_served() {
-    let host = Host::builder()
-        .plugin("say")
-        .plugin("scripted")
-        .flag("--call-budget", "200ms")
-        .start();
+    let host = Host::builder().plugin("say").plugin("scripted").start();
     let mut gateway = host.gateway();
     for _ in 0..20 {
         let steps = json!([{"when_configured": {"block": 600_000}}]);
