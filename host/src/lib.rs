@@ -1,8 +1,8 @@
 //! Runs shared-library plugins for an Apache APISIX gateway and upgrades them in place.
 //!
-//! Modules in reading order; each uses only those that come after it. One stands elsewhere in it
-//! than here: `plugin::manager`, which is read after `worker`. `docs/architecture.md` tells how a
-//! request flows through them, and what they never do.
+//! Modules in reading order; each uses only those that come after it. Two stand elsewhere in it
+//! than here: `plugin::check` and `plugin::manager` are read after `worker`.
+//! `docs/architecture.md` tells how a request flows through them, and what they never do.
 
 pub mod cli;
 pub mod client;

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -86,8 +86,8 @@ pub struct Token {
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
     chain: watch::Sender<ChainState>,
-    /// Held by the one who compiles, so that an older snapshot never comes last.
-    compiling: Mutex<()>,
+    /// How often compiling it was begun: only the last one counts.
+    begun: watch::Sender<u64>,
 }
 
 impl Token {
@@ -111,6 +111,15 @@ impl Token {
         self.chain.borrow().clone()
     }
 
+    fn begin_compiling(&self) -> u64 {
+        let mut number = 0;
+        self.begun.send_modify(|begun| {
+            *begun += 1;
+            number = *begun;
+        });
+        number
+    }
+
     /// Waits until it is known what it means.
     pub async fn compiled(&self) -> ChainState {
         let mut chain = self.chain.subscribe();
@@ -130,6 +139,8 @@ impl Token {
 pub struct Bounds {
     /// Live tokens, at most.
     pub max_tokens: usize,
+    /// Bytes of configuration that they hold together, at most.
+    pub max_bytes: usize,
     /// How long a token lives after its last use.
     pub time_to_live: Duration,
 }
@@ -139,6 +150,7 @@ impl Bounds {
     pub fn new(max_tokens: usize, conf_expire_time: Duration) -> Self {
         Self {
             max_tokens,
+            max_bytes: MAX_CONFIGURATION_BYTES,
             time_to_live: conf_expire_time.mul_f64(1.2),
         }
     }
@@ -212,9 +224,9 @@ impl Tokens {
         }
         let bytes = prepared.bytes();
         if table.live.len() >= self.bounds.max_tokens
-            || table.bytes.saturating_add(bytes) > MAX_CONFIGURATION_BYTES
+            || table.bytes.saturating_add(bytes) > self.bounds.max_bytes
         {
-            table.make_room(self.bounds.max_tokens, bytes);
+            table.make_room(self.bounds, bytes);
         }
         let number = table.next_number()?;
         let prepared = Arc::new(prepared);
@@ -223,7 +235,7 @@ impl Tokens {
             prepared: Arc::clone(&prepared),
             last_used: AtomicU64::new(self.millis(now)),
             chain: watch::Sender::new(ChainState::Compiling),
-            compiling: Mutex::new(()),
+            begun: watch::Sender::new(0),
         });
         table.newest.insert(prepared.route().into(), number);
         table.by_conf.insert(prepared, number);
@@ -313,7 +325,8 @@ impl Table {
     /// Drops the longest unused tokens: first those that a newer version of their route has
     /// superseded, then, loudly, live ones. A part of the table at once, so that a full one is not
     /// searched for each new token.
-    fn make_room(&mut self, max_tokens: usize, bytes: usize) {
+    fn make_room(&mut self, bounds: Bounds, bytes: usize) {
+        let max_tokens = bounds.max_tokens;
         let mut oldest: Vec<(bool, u64, u32)> = self
             .live
             .values()
@@ -330,7 +343,7 @@ impl Table {
         let enough = max_tokens.saturating_sub(max_tokens / 64 + 1);
         let mut live_dropped = 0_usize;
         for (live, _, number) in oldest {
-            if self.live.len() <= enough && self.bytes + bytes <= MAX_CONFIGURATION_BYTES {
+            if self.live.len() <= enough && self.bytes + bytes <= bounds.max_bytes {
                 break;
             }
             self.remove(number);
@@ -340,8 +353,9 @@ impl Table {
             tracing::error!(
                 dropped = live_dropped,
                 max_tokens,
+                max_bytes = bounds.max_bytes,
                 "too many live configurations: the gateway will be told that it lost tokens and \
-                 prepare all of them again; raise --max-tokens"
+                 prepare all of them again; raise --max-tokens where their number is too low"
             );
         }
     }
@@ -421,6 +435,20 @@ mod tests {
         for number in [oldest_but_live, newer, newest] {
             assert!(tokens.find(number, at(3)).is_some());
         }
+    }
+
+    #[test]
+    fn configurations_are_bounded_in_bytes_too() {
+        let (mut tokens, _compiling) = tokens(7, 10);
+        tokens.bounds.max_bytes = 100;
+        let now = Instant::now();
+        let forty = "x".repeat(40);
+        let first = tokens.prepare(conf("a#1", &forty), now).unwrap();
+        let later = now + Duration::from_secs(1);
+        let second = tokens.prepare(conf("b#1", &forty), later).unwrap();
+        let third = tokens.prepare(conf("c#1", &forty), later).unwrap();
+        assert!(tokens.find(first, later).is_none());
+        assert!(tokens.find(second, later).is_some() && tokens.find(third, later).is_some());
     }
 
     #[test]

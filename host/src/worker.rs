@@ -116,6 +116,8 @@ async fn work(
     tokio::spawn(async move { report(&loading.load_all().await) });
 
     tokio::select! {
+        // A loop without connections ends as soon as it is told to: then both are ready.
+        biased;
         _ = shutdown.wait_for(|state| *state != Shutdown::Running) => {}
         // Every loop holds a sender until it is drained.
         _ = drained.recv() => return Err(WorkerError::LoopEnded),

@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use comfy_table::Table;
@@ -34,7 +35,7 @@ mistake here. Nothing of a plugin runs for that.
 
 Then each good plugin is LOADED, WHICH RUNS ITS CODE: its library is opened in a process of its
 own, its layout checked, the plugin constructed with its settings, `on_load` and `on_unload` run.
-That process has 15 s, dies with this one, and what the plugin does to it (a crash, an exit, a
+That process has --load-time, dies with this one, and what the plugin does to it (a crash, an exit, a
 hang) is reported as the plugin's. It is no sandbox: the code runs as the user who runs this
 command. --no-load leaves this part out.";
 
@@ -63,6 +64,11 @@ pub(super) struct CheckArgs {
     /// Judge the files only: run nothing of any plugin
     #[arg(long)]
     no_load: bool,
+
+    /// How long loading one plugin may take
+    #[arg(long, value_name = "SECONDS", default_value_t = rehearsal::TIME.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=600), conflicts_with = "no_load")]
+    load_time: u64,
 
     /// A route's configuration that the plugin has to accept; only where one plugin is checked.
     /// @FILE reads it from a file
@@ -108,6 +114,7 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
         operator: &operator,
         program: (!args.no_load).then_some(Path::new(THIS_PROGRAM)),
         configuration: configuration.as_deref(),
+        load_time: Duration::from_secs(args.load_time),
     };
     let checked = check::check(&args.path, kind, discovery, &options);
     let text = match args.json {

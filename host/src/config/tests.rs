@@ -177,6 +177,15 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_file_of_more_than_a_mebibyte_is_refused() {
+    let text = format!("# {}\n", "x".repeat(1 << 20));
+    assert_eq!(
+        problems(&text, |flags| flags, &gateway()),
+        ["host.toml: more than 1048576 bytes"]
+    );
+}
+
+#[test]
 fn a_mistyped_variable_of_ours_is_a_warning() {
     // Kubernetes makes such variables up by itself for a service of that name.
     let environment = gateway().with("PLUGIN_HOST_MAX_TOKEN", "5");

@@ -6,11 +6,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::discovery::{Candidate, Discovery, Fault, discover, discover_one};
 use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
-use super::rehearsal::{Rehearsal, RehearsalError, Rehearsed, TIME};
+use super::rehearsal::{Rehearsal, RehearsalError, Rehearsed};
 use super::settings::Operator;
 
 /// What a path leads to.
@@ -33,6 +34,8 @@ pub struct Options<'a> {
     pub program: Option<&'a Path>,
     /// A route's configuration that each plugin has to accept.
     pub configuration: Option<&'a [u8]>,
+    /// How long loading one plugin may take.
+    pub load_time: Duration,
 }
 
 /// What has been found.
@@ -211,7 +214,7 @@ fn check_candidate(candidate: Candidate, options: &Options<'_>) -> (CheckedPlugi
                 library: &candidate.bytes,
                 settings,
                 configurations,
-                time: TIME,
+                time: options.load_time,
             }
             .run();
             if let Err(error) = &rehearsed.result {

@@ -118,7 +118,7 @@ macro_rules! write_record {
         tracing::event!(
             target: "plugin",
             Level::$level,
-            plugin = $services.plugin.as_str(),
+            plugin = %$services.plugin,
             version = %$services.version,
             module = $record.target.as_str(),
             fields = $fields,

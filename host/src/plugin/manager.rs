@@ -7,12 +7,16 @@
 use std::{
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, oneshot},
+};
 
 use super::{
     discovery::{Candidate, Discovery, Problem, discover},
@@ -306,13 +310,21 @@ impl Manager {
         }
         let options = Arc::clone(&self.options);
         let runtime = Handle::current();
-        // A plugin that blocks or spins while it loads keeps one thread, and nobody else.
-        let constructing = Handle::current()
-            .spawn_blocking(move || runtime.block_on(construct(candidate, &options)));
-        let constructed = match tokio::time::timeout(LOAD_TIME, constructing).await {
-            Ok(Ok(constructed)) => constructed,
-            Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
-            Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
+        // A plugin that blocks or spins while it loads keeps one thread, which nobody else needs.
+        let (say, constructing) = oneshot::channel();
+        let started = thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                // Nobody listens any more where it took too long.
+                let _ = say.send(runtime.block_on(construct(candidate, &options)));
+            });
+        let constructed = match started {
+            Ok(_) => match tokio::time::timeout(LOAD_TIME, constructing).await {
+                Ok(Ok(constructed)) => constructed,
+                Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended.to_string())),
+                Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
+            },
+            Err(error) => Err(LoadErrorCause::Ended(error.to_string())),
         };
         match constructed {
             Ok(generation) => {

@@ -15,7 +15,7 @@ use plugin_abi::abi::{
     CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
 };
 use semver::{Version, VersionReq};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     metadata::{Digest, Execution, FailurePolicy, Needs, PluginName},
@@ -38,6 +38,9 @@ pub struct Rules {
     pub config_schema: Option<Schema>,
 }
 
+/// Configurations that one generation parses at the same time. One that never ends keeps its thread.
+const PARSED_AT_ONCE: usize = 4;
+
 /// One loaded version of one plugin.
 pub struct Generation {
     name: PluginName,
@@ -45,6 +48,7 @@ pub struct Generation {
     digest: Digest,
     rules: Rules,
     plugin: PluginObject,
+    places_to_parse: Arc<Semaphore>,
     /// The bytes that it was loaded from, for as long as it can serve.
     _copy: PrivateCopy,
 }
@@ -77,6 +81,7 @@ impl Generation {
             digest,
             rules,
             plugin,
+            places_to_parse: Arc::new(Semaphore::new(PARSED_AT_ONCE)),
             _copy: copy,
         }
     }
@@ -99,6 +104,15 @@ impl Generation {
     /// How it is run.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Waits for one of few places, to be held while [`Generation::configure`] runs, so that a plugin
+    /// that takes its time, or never ends, takes few threads.
+    pub async fn place_to_parse(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places_to_parse)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed")
     }
 
     /// Parses a route's configuration. May take its time: never on an event loop.

@@ -17,6 +17,9 @@ use crate::memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES};
 /// Bytes that a connection's buffer keeps between calls.
 pub(super) const KEPT_BYTES: usize = 16 * 1024;
 
+/// Bytes of an unwanted frame that are read at once.
+const SKIPPED_AT_ONCE: usize = 64 * 1024;
+
 /// A connection with the frame that is being read.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -30,6 +33,8 @@ pub(super) struct Connection {
     frame_timeout: Duration,
     /// A frame of ours went out in part: nothing that follows would be understood.
     half_written: bool,
+    /// Bytes still to come of a frame that nobody wants.
+    to_skip: usize,
 }
 
 /// A frame cannot be read or written: the gateway's fault, but for [`ReadError::OutOfMemory`].
@@ -73,6 +78,7 @@ impl Connection {
             max_frame_bytes,
             frame_timeout,
             half_written: false,
+            to_skip: 0,
         }
     }
 
@@ -82,6 +88,7 @@ impl Connection {
         if self.half_written {
             return Err(ReadError::ClosedInside);
         }
+        self.skip_rest().await?;
         if self.incoming.is_empty() {
             self.read_some().await?;
             if self.incoming.is_empty() {
@@ -169,19 +176,29 @@ impl Connection {
         self.reserved.take()
     }
 
-    /// Reads the rest of a frame that nobody wants, without keeping it.
+    /// Reads the rest of a frame that nobody wants, without keeping it. Dropping the future loses
+    /// nothing: the next [`Connection::read_frame`] goes on with it.
     pub(super) async fn skip_frame(&mut self) -> Result<(), ReadError> {
-        let mut to_come = self.incoming.abandon();
+        self.to_skip = self.incoming.abandon();
         self.reserved = None;
-        let mut scratch = [0; 4096];
+        self.skip_rest().await
+    }
+
+    async fn skip_rest(&mut self) -> Result<(), ReadError> {
+        if self.to_skip == 0 {
+            return Ok(());
+        }
+        let (stream, to_skip) = (&mut self.stream, &mut self.to_skip);
         let skipped = async {
-            while to_come > 0 {
-                let room = to_come.min(scratch.len());
-                let read = self.stream.read(&mut scratch[..room]).await?;
+            // Not an array: it would be part of every connection's task, for a case that is rare.
+            let mut scratch = vec![0; SKIPPED_AT_ONCE];
+            while *to_skip > 0 {
+                let room = scratch.len().min(*to_skip);
+                let read = stream.read(&mut scratch[..room]).await?;
                 if read == 0 {
                     return Err(ReadError::ClosedInside);
                 }
-                to_come -= read;
+                *to_skip -= read;
             }
             Ok(())
         };
@@ -190,9 +207,12 @@ impl Connection {
             .unwrap_or(Err(ReadError::Slow(self.frame_timeout)))
     }
 
-    /// Writes a frame. Where the future is dropped in the middle of it, the connection is spoiled,
-    /// and the next [`Connection::read_frame`] says so.
+    /// Writes a frame. Where the future is dropped in the middle of it, the connection is spoiled:
+    /// nothing more can be written, and the next [`Connection::read_frame`] says so.
     pub(super) async fn write_frame(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+        if self.half_written {
+            return Err(ReadError::ClosedInside);
+        }
         let written = match self.stream.try_write(frame) {
             Ok(written) if written == frame.len() => return Ok(()),
             Ok(written) => written,

@@ -527,7 +527,7 @@ fn log_skipped(shared: &Shared, token: &Token, id: u32, failure: &PluginFailure)
         tracing::warn!(
             route = %token.key(),
             request_id = id,
-            plugin = failure.plugin,
+            plugin = %failure.plugin,
             version = %failure.version,
             reason = %failure.reason,
             left_out,
@@ -589,8 +589,9 @@ impl ConnectedGateway<'_> {
                 Ok(FrameType::ExtraInfo) => {}
                 Ok(other) => return Err(CallError::OutOfPlace(other)),
                 Err(ReadError::OutOfMemory(_)) => {
-                    self.connection.skip_frame().await?;
+                    // First, since the skipping may be given up and goes on with the next frame.
                     *self.unread_answers -= 1;
+                    self.connection.skip_frame().await?;
                     if *self.unread_answers == 0 {
                         return Ok(Answer::Refused(AskStatus::OUT_OF_MEMORY));
                     }

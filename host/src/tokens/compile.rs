@@ -1,21 +1,22 @@
 //! Compiles a token's configuration into a chain against the plugins that are loaded now, and again
 //! whenever those change.
 //!
-//! Parsing runs the plugins' code and may take its time: always on blocking threads, never on an
-//! event loop. A parsed configuration is kept as long as its route, its bytes and the generation
-//! stay the same, so that a limiter keeps its bucket when something else of the chain changes.
+//! Parsing runs the plugins' code and may take its time, or for ever: always on threads of its own,
+//! few for each plugin, so that it holds up no event loop and no other plugin. A parsed
+//! configuration is kept as long as its route, its bytes and the generation stay the same, so that
+//! a limiter keeps its bucket when something else of the chain changes.
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Weak},
+    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// Chains that are compiled at the same time.
-const COMPILING_AT_ONCE: usize = 8;
+/// How long a configuration may be parsed before the log asks what keeps the plugin.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Why a chain cannot run: every plugin of it that is missing or refuses its configuration.
 #[derive(Debug)]
@@ -44,8 +45,16 @@ pub enum RefusedPlugin {
     #[error(transparent)]
     Missing(#[from] Missing),
     /// It is loaded and refuses its configuration.
-    #[error("{0}")]
-    Configuration(#[from] RefusedConfiguration),
+    #[error("version {version}: {reason}")]
+    Configuration {
+        /// The version that would serve.
+        version: semver::Version,
+        /// Why it refuses.
+        reason: RefusedConfiguration,
+    },
+    /// There is no thread to parse its configuration on: the machine's fault.
+    #[error("its configuration cannot be parsed: {0}")]
+    NoThread(#[source] io::Error),
 }
 
 impl Refused {
@@ -99,11 +108,22 @@ impl Compiler {
         }
     }
 
-    /// Compiles a token's chain against the current snapshot and puts it in place.
-    pub fn compile(&self, token: &Token) {
-        let _compiling = token.compiling.lock();
+    /// Compiles a token's chain against the current snapshot and puts it in place; gives up as soon
+    /// as somebody else begins to, with a snapshot that is newer or the same.
+    pub async fn compile(&self, token: &Token) {
+        let number = token.begin_compiling();
+        let mut begun = token.begun.subscribe();
         let snapshot = self.registry.current();
-        match self.chain(&token.prepared, &snapshot) {
+        let compiled = tokio::select! {
+            compiled = self.chain(&token.prepared, &snapshot) => compiled,
+            _ = begun.wait_for(|begun| *begun != number) => return,
+        };
+        // Held while the chain is put in place, so that an older snapshot never comes last.
+        let begun = token.begun.borrow();
+        if *begun != number {
+            return;
+        }
+        match compiled {
             Ok(chain) => {
                 if let ChainState::Ready(current) = &*token.chain.borrow()
                     && same_links(current, &chain)
@@ -127,7 +147,7 @@ impl Compiler {
         }
     }
 
-    fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
+    async fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
         let mut links = Vec::with_capacity(prepared.plugins.len());
         let mut refused = Vec::new();
         for (index, plugin) in prepared.plugins.iter().enumerate() {
@@ -135,7 +155,8 @@ impl Compiler {
                 .iter()
                 .filter(|earlier| *earlier == plugin)
                 .count();
-            match self.configured(prepared.route(), plugin, occurrence, snapshot) {
+            let configured = self.configured(prepared.route(), plugin, occurrence, snapshot);
+            match configured.await {
                 Ok(configured) => links.push(Link::new(configured)),
                 Err(reason) => refused.push((shown(&plugin.name), reason)),
             }
@@ -147,7 +168,7 @@ impl Compiler {
         }
     }
 
-    fn configured(
+    async fn configured(
         &self,
         route: &[u8],
         plugin: &PluginConf,
@@ -163,11 +184,15 @@ impl Compiler {
             value: Arc::clone(&plugin.value),
             generation: address(generation),
         };
-        // Two tokens of one route may be compiled at once; the second one must find the first's.
-        if let Some(kept) = self.instances.lock().get(&key).and_then(Weak::upgrade) {
+        if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(generation.configure(&plugin.value)?);
+        let place = generation.place_to_parse().await;
+        // Two tokens of one route may be compiled at once; the second one must find the first's.
+        if let Some(kept) = self.kept(&key) {
+            return Ok(kept);
+        }
+        let configured = Arc::new(parse(generation, &plugin.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -176,12 +201,53 @@ impl Compiler {
         Ok(configured)
     }
 
+    fn kept(&self, key: &InstanceKey) -> Option<Arc<Configured>> {
+        self.instances.lock().get(key).and_then(Weak::upgrade)
+    }
+
     /// Forgets instances that no chain uses any more.
     pub fn forget_unused(&self) {
         self.instances
             .lock()
             .retain(|_, instance| instance.strong_count() > 0);
     }
+}
+
+/// Parses a configuration on a thread of its own, which keeps its place as long as it takes.
+async fn parse(
+    generation: &Arc<Generation>,
+    raw: &Arc<[u8]>,
+    place: OwnedSemaphorePermit,
+) -> Result<Configured, RefusedPlugin> {
+    let (say, parsed) = oneshot::channel();
+    let (parser, raw) = (Arc::clone(generation), Arc::clone(raw));
+    thread::Builder::new()
+        .name("configure".to_owned())
+        .spawn(move || {
+            // Nobody listens any more where the chain is being compiled anew.
+            let _ = say.send(parser.configure(&raw));
+            drop(place);
+        })
+        .map_err(RefusedPlugin::NoThread)?;
+    let mut parsed = std::pin::pin!(parsed);
+    let parsed = match tokio::time::timeout(SLOW, &mut parsed).await {
+        Ok(parsed) => parsed,
+        Err(_) => {
+            tracing::error!(
+                plugin = %generation.name(),
+                version = %generation.version(),
+                seconds = SLOW.as_secs(),
+                "the plugin has not parsed a configuration yet; its route's calls fail closed until it has"
+            );
+            parsed.await
+        }
+    };
+    parsed
+        .map_err(|ended| RefusedPlugin::NoThread(io::Error::other(ended)))?
+        .map_err(|reason| RefusedPlugin::Configuration {
+            version: generation.version().clone(),
+            reason,
+        })
 }
 
 fn address(generation: &Arc<Generation>) -> usize {
@@ -217,13 +283,12 @@ pub async fn keep_compiled(
         return;
     }
     snapshots.mark_unchanged();
-    let room = Arc::new(Semaphore::new(COMPILING_AT_ONCE));
     let mut sweep = tokio::time::interval(sweep_interval(tokens.time_to_live()));
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             token = new.recv() => match token {
-                Some(token) => start(&compiler, &room, token).await,
+                Some(token) => start(&compiler, token),
                 None => return,
             },
             changed = snapshots.changed() => {
@@ -231,7 +296,7 @@ pub async fn keep_compiled(
                     return;
                 }
                 for token in tokens.live() {
-                    start(&compiler, &room, token).await;
+                    start(&compiler, token);
                 }
             }
             _ = sweep.tick() => {
@@ -245,16 +310,9 @@ pub async fn keep_compiled(
     }
 }
 
-async fn start(compiler: &Arc<Compiler>, room: &Arc<Semaphore>, token: Arc<Token>) {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+fn start(compiler: &Arc<Compiler>, token: Arc<Token>) {
     let compiler = Arc::clone(compiler);
-    Handle::current().spawn_blocking(move || {
-        compiler.compile(&token);
-        drop(permit);
-    });
+    tokio::spawn(async move { compiler.compile(&token).await });
 }
 
 fn sweep_interval(time_to_live: Duration) -> Duration {

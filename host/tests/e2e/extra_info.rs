@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     message::Message,
-    support::{Answer, Gateway, Host, get, request, response},
+    support::{Answer, Gateway, Host, frame, get, request, response},
 };
 
 /// A body of this many bytes, no two parts of it alike.
@@ -366,6 +366,46 @@ fn a_late_answer_is_not_taken_for_the_answer_to_the_next_plugins_question() {
     answer(&mut gateway, "late");
     answer(&mut gateway, "in time");
     assert_rewrites(gateway.finish(), "x-seen=''in time''");
+}
+
+#[test]
+fn an_answer_that_there_is_no_memory_for_may_still_be_arriving_when_the_plugins_time_is_up() {
+    let host = Host::builder()
+        .plugin_json(
+            "scripted",
+            json!({ "timeout_ms": 500, "failure_policy": "open" }),
+        )
+        .plugin("stub")
+        .flag("--max-frame-bytes", "400KiB")
+        .flag("--max-body-memory", "400KiB")
+        .start();
+    let body = Message::Info {
+        result: Some(body_of(300_000).as_slice().into()),
+    };
+    // A call of another plugin's takes the memory, and keeps it for the rest of the test.
+    let mut holds = host.gateway();
+    let asks = json!({ "req": { "ask": [["reqbody"], ["var", "after"]] } });
+    let token = holds.route([("stub", asks)]);
+    holds.begin(token, request("POST", "/"));
+    assert_eq!(holds.receive().to_string(), "ask for the request body");
+    holds.send(&body);
+    assert_eq!(holds.receive().to_string(), "ask 'after'");
+
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", report_body())]);
+    let next = gateway.route([("scripted", json!([{ "set_path": "/next" }]))]);
+    gateway.begin(token, request("POST", "/"));
+    assert_eq!(gateway.receive().to_string(), "ask for the request body");
+    let answer = frame(&body);
+    let (arrives, comes_late) = answer.split_at(100_000);
+    gateway.send_bytes(arrives);
+    assert_eq!(gateway.finish(), "unchanged", "the plugin was skipped");
+    gateway.send_bytes(comes_late);
+    assert_eq!(
+        gateway.call(next, get("/")),
+        "rewrite path '/next' headers [] args [] response headers [] body none"
+    );
+    assert_rewrites(gateway.call(token, get("/")), "x-body='(none)'");
 }
 
 #[test]

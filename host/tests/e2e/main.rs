@@ -8,13 +8,27 @@
 
 mod support;
 
-// The protocol crate's tests have these; here they serve as the language of expectations.
+// The protocol crate's tests have these two: the recordings, and a language for expectations.
+#[allow(dead_code, reason = "only a part of it is used here")]
+#[path = "../../../proto/tests/proto/capture.rs"]
+mod capture;
 #[allow(dead_code, reason = "only a part of it is used here")]
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod bounds;
+mod call_command;
+mod chains;
+mod check_command;
+mod configurations;
+mod connections;
 mod errors;
 mod extra_info;
+mod failures;
 mod five_plugins;
+mod lifecycle;
+mod loading;
+mod logs;
+mod replay;
 mod request_effects;
 mod response_effects;

@@ -3,6 +3,8 @@
 mod gateway;
 mod host;
 mod libraries;
+mod program;
 
-pub(crate) use gateway::{Answer, Call, Gateway, get, request, response};
-pub(crate) use host::Host;
+pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
+pub(crate) use host::{Builder, Host, wait_for};
+pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

@@ -19,8 +19,10 @@ pub(crate) struct Capture {
     pub(crate) frames: Vec<RecordedFrame>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct RecordedFrame {
+    #[allow(dead_code, reason = "only a replay needs it")]
+    pub(crate) connection: u32,
     pub(crate) from: Side,
     #[serde(rename = "type")]
     pub(crate) type_byte: u8,

@@ -1,3 +1,5 @@
+//! What a scan finds, and what it says about what it does not take.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end at what it did not expect"

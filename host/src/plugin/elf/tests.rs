@@ -1,3 +1,5 @@
+//! Real, odd and damaged libraries, and what is said about them.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end at what it did not expect"

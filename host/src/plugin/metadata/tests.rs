@@ -1,3 +1,5 @@
+//! Every field of `plugin.json`: what is taken, what is refused, and with which words.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end at what it did not expect"

@@ -1,3 +1,5 @@
+//! Configurations that schemas take and refuse.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a test may end at what it did not expect"

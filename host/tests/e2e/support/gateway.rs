@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     io::{self, Read, Write},
+    net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
 };
@@ -20,7 +21,6 @@ use crate::message::{Bytes, Message, Pair, Side};
 pub(crate) struct Gateway {
     stream: UnixStream,
     incoming: FrameBuffer,
-    writer: FrameWriter,
     last_id: u32,
     last_route: u32,
     variables: HashMap<String, Bytes>,
@@ -113,13 +113,16 @@ impl Call {
 
 impl Gateway {
     pub(crate) fn connect(socket: &Path) -> Self {
-        let stream = UnixStream::connect(socket).unwrap();
+        Self::on(UnixStream::connect(socket).unwrap())
+    }
+
+    /// On a connection that is there already.
+    pub(crate) fn on(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Self {
             stream,
             incoming: FrameBuffer::new(),
-            writer: FrameWriter::new(),
             last_id: 0,
             last_route: 0,
             variables: HashMap::new(),
@@ -237,16 +240,22 @@ impl Gateway {
     }
 
     pub(crate) fn send(&mut self, message: &Message) {
-        let frame = message
-            .write(&mut self.writer)
-            .expect("what a gateway can say")
-            .expect("no more than fits a frame");
-        self.stream.write_all(frame).unwrap();
+        self.send_bytes(&frame(message));
     }
 
     /// Sends any bytes at all.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.try_send_bytes(bytes).unwrap();
+    }
+
+    /// Sends bytes to a host that may have closed the connection.
+    pub(crate) fn try_send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end_sending(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// The host's next message.
@@ -262,7 +271,17 @@ impl Gateway {
         }
     }
 
-    fn try_receive(&mut self) -> Option<Message> {
+    /// Whether nothing has come from the host that was not received yet.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let read = self.stream.read(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        self.incoming.is_empty()
+            && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The host's next message; none where the connection ends instead.
+    pub(crate) fn try_receive(&mut self) -> Option<Message> {
         loop {
             if let Some(frame) = self.incoming.frame() {
                 let frame_type = frame.frame_type().unwrap();
@@ -279,6 +298,13 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A message of the gateway's as it travels.
+pub(crate) fn frame(message: &Message) -> Vec<u8> {
+    let mut writer = FrameWriter::new();
+    let frame = message.write(&mut writer).expect("what a gateway can say");
+    frame.expect("no more than fits a frame").to_vec()
 }
 
 impl PartialEq<&str> for Answer {

@@ -5,12 +5,13 @@ use std::{
     fs::{self, File},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -32,7 +33,12 @@ pub(crate) struct Host {
 pub(crate) struct Builder {
     directory: Option<Arc<TempDir>>,
     plugins: Vec<(String, Value)>,
+    files: Vec<(String, Vec<u8>)>,
     flags: Vec<(String, String)>,
+    /// Told where to listen as the gateway tells it.
+    by_environment: bool,
+    stdin: Option<Stdio>,
+    stderr: Option<Stdio>,
     environment: Vec<(OsString, OsString)>,
     config: String,
 }
@@ -48,6 +54,37 @@ impl Host {
         Self::builder().plugin(plugin).start()
     }
 
+    /// The directory that the host has to itself; its plugins are in `plugins`.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The process as the test started it.
+    pub(crate) fn process(&mut self) -> &mut Child {
+        &mut self.process
+    }
+
+    /// Sends the process a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits until the host has ended by itself.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        wait_for("the host ends", || self.process.try_wait().unwrap())
+    }
+
+    /// Tells the host to stop as the gateway does, and waits until it has.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Whether the host is there, and serves.
+    pub(crate) fn serves(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none() && UnixStream::connect(self.socket()).is_ok()
+    }
+
     /// A new connection of the gateway's.
     pub(crate) fn gateway(&self) -> Gateway {
         Gateway::connect(&self.socket())
@@ -56,6 +93,22 @@ impl Host {
     /// Where it listens.
     pub(crate) fn socket(&self) -> PathBuf {
         socket_in(self.directory.path())
+    }
+
+    /// Stops its process where it stands, until [`Host::resume`].
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        // The signal works when it works; from then on the process counts as stopped.
+        let stat = format!("/proc/{}/stat", self.process.id());
+        wait_for("the host stands still", || {
+            let stat = fs::read_to_string(&stat).unwrap();
+            stat.contains(") T ").then_some(())
+        });
+    }
+
+    /// Lets its process go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// What it has logged so far.
@@ -113,6 +166,30 @@ impl Builder {
         self
     }
 
+    /// Tells the host where to listen in the way of the gateway, and by no flag.
+    pub(crate) fn by_environment(mut self) -> Self {
+        self.by_environment = true;
+        self
+    }
+
+    /// Gives the host a standard input; otherwise it has an empty one.
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
+    /// Gives the host a standard error; otherwise [`Host::log`] has it.
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
+    /// Puts a file below the directory of plugins, beside or over those that were added.
+    pub(crate) fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((path.to_owned(), content.into()));
+        self
+    }
+
     /// Starts in the directory, and so on the socket, of another host.
     pub(crate) fn beside(mut self, other: &Host) -> Self {
         self.directory = Some(Arc::clone(&other.directory));
@@ -121,6 +198,18 @@ impl Builder {
 
     /// Starts the host and waits until it accepts connections.
     pub(crate) fn start(self) -> Host {
+        let mut host = self.spawn();
+        wait_for("the host accepts connections", || {
+            if let Some(status) = host.process.try_wait().unwrap() {
+                panic!("the host has ended with {status}");
+            }
+            UnixStream::connect(host.socket()).ok()
+        });
+        host
+    }
+
+    /// Starts the host and does not wait.
+    pub(crate) fn spawn(mut self) -> Host {
         let directory = self.directory.clone().unwrap_or_else(|| {
             // Short: the path of a socket has at most 107 bytes.
             Arc::new(
@@ -141,40 +230,44 @@ impl Builder {
             })
             .count();
         let log = directory.path().join(format!("log{number}"));
-        let mut host = Host {
+        for (path, content) in &self.files {
+            let path = directory.path().join("plugins").join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        Host {
             process: self.command(directory.path(), &log).spawn().unwrap(),
             directory,
             log,
-        };
-        wait_for("the host accepts connections", || {
-            if let Some(status) = host.process.try_wait().unwrap() {
-                panic!("the host has ended with {status}");
-            }
-            UnixStream::connect(host.socket()).ok()
-        });
-        host
+        }
     }
 
-    fn command(&self, directory: &Path, log: &Path) -> Command {
+    fn command(&mut self, directory: &Path, log: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plugin-host"));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
+            .stdin(self.stdin.take().unwrap_or_else(Stdio::null))
             .stdout(Stdio::null())
-            .stderr(File::create(log).unwrap())
             .arg("run");
+        let log = File::create(log).unwrap();
+        command.stderr(self.stderr.take().unwrap_or_else(|| log.into()));
         let plugins = directory.join("plugins");
         fs::create_dir_all(&plugins).unwrap();
         let socket = socket_in(directory);
+        if self.by_environment {
+            let address = format!("unix:{}", socket.display());
+            command.env("APISIX_LISTEN_ADDRESS", address);
+        }
         for (flag, value) in [
             ("--listen", socket.to_str().unwrap()),
             ("--plugin-dir", plugins.to_str().unwrap()),
             ("--runtime-dir", directory.to_str().unwrap()),
             ("--log", "debug"),
         ] {
-            if self.flags.iter().all(|(own, _)| own != flag) {
+            let told = flag == "--listen" && self.by_environment;
+            if !told && self.flags.iter().all(|(own, _)| own != flag) {
                 command.arg(format!("{flag}={value}"));
             }
         }
@@ -195,7 +288,7 @@ fn socket_in(directory: &Path) -> PathBuf {
 }
 
 /// Makes a plugin's directory: `plugins/say/plugin.json` and `plugins/say/libsay.so`.
-fn install(plugins: &Path, name: &str, fields: &Value) {
+pub(super) fn install(plugins: &Path, name: &str, fields: &Value) {
     let built = built_plugin(name);
     let directory = plugins.join(name);
     fs::create_dir_all(&directory).unwrap();
