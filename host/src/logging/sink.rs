@@ -4,6 +4,7 @@
 //! wrong here reaches the host: a line that cannot be written is counted, like one that found the
 //! queue full, and the count is written as soon as that works again.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,7 +74,11 @@ impl<W: Write> Sink<W> {
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.try_write(line).is_err() {
+        let whole = match self.format {
+            LogFormat::Text => in_one_line(line),
+            LogFormat::Json => Cow::Borrowed(line),
+        };
+        if self.try_write(&whole).is_err() {
             self.losses.failed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -85,6 +90,25 @@ impl<W: Write> Write for Sink<W> {
         let _ = catch_unwind(AssertUnwindSafe(|| self.to.flush()));
         Ok(())
     }
+}
+
+/// An event of text, which comes with its closing newline, without any other: what a plugin quotes
+/// from a request must not look like a line of its own.
+fn in_one_line(event: &[u8]) -> Cow<'_, [u8]> {
+    let text = event.strip_suffix(b"\n").unwrap_or(event);
+    if !text.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Cow::Borrowed(event);
+    }
+    let mut line = Vec::with_capacity(event.len() + 16);
+    for byte in text {
+        match byte {
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            other => line.push(*other),
+        }
+    }
+    line.push(b'\n');
+    Cow::Owned(line)
 }
 
 fn loss_line(format: LogFormat, lost: u64) -> String {
@@ -167,6 +191,15 @@ mod tests {
             lines[1].ends_with("log lines were lost before this one lost=2"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_event_of_text_is_one_line_whatever_is_in_it() {
+        let mut sink = sink(LogFormat::Text, &[]);
+        sink.write_all(b"plain\n").unwrap();
+        sink.write_all(b"one\r\ntwo\n\n").unwrap();
+        let text = String::from_utf8(sink.to.written).unwrap();
+        assert_eq!(text, "plain\none\\r\\ntwo\\n\n");
     }
 
     #[test]

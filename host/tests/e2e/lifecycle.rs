@@ -50,7 +50,7 @@ fn inode(path: &Path) -> Option<u64> {
     fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Starts another host on the address of this one and waits until it has taken the address over.
+/// Starts another host on the address and with the plugins of this one and waits until it has taken the address over.
 fn successor_of(old: &Host, builder: crate::support::Builder) -> Host {
     let before = inode(&old.socket());
     let new = builder.beside(old).spawn();
@@ -111,18 +111,16 @@ fn an_address_that_cannot_be_bound_ends_the_host_with_the_reason() {
 
 #[test]
 fn in_the_order_of_a_reload_nothing_of_the_new_host_is_lost_and_nothing_of_the_old_one_lives_on() {
-    let builder = || {
-        Host::builder()
-            .plugin("scripted")
-            .flag("--drain-time", "10s")
-    };
-    let mut old = builder().start();
+    let mut old = Host::builder()
+        .plugin("scripted")
+        .flag("--drain-time", "10s")
+        .start();
     let mut idle = old.gateway();
     let old_token = steps(&mut idle, json!([]));
     assert_eq!(idle.call(old_token, get("/")), "unchanged");
     let mut open = open_call(&old);
 
-    let mut new = successor_of(&old, builder());
+    let mut new = successor_of(&old, Host::builder());
     old.signal(Signal::TERM);
     // The gateway's next call has to go to the new host: connections that idle are closed at once,
     // while the open call still lasts.
@@ -152,7 +150,7 @@ fn what_connected_before_a_successor_took_over_is_still_served() {
     for gateway in waiting.iter_mut().chain([&mut early]) {
         gateway.begin(token, get("/"));
     }
-    let mut new = successor_of(&old, Host::builder().plugin("scripted"));
+    let mut new = successor_of(&old, Host::builder());
     old.signal(Signal::TERM);
     old.signal(Signal::CONT);
     for gateway in waiting.iter_mut().chain([&mut early]) {
