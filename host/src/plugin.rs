@@ -15,8 +15,9 @@ pub mod library;
 pub mod private_copy;
 pub mod settings;
 
-pub mod scan;
 pub mod watch;
+
+pub mod scan;
 
 pub mod discovery;
 pub mod elf;

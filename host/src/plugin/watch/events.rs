@@ -162,3 +162,106 @@ impl Events {
 fn is_new_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{DataChange, Flag, RemoveKind};
+
+    use super::*;
+
+    const WRITTEN: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+    fn watching(directories: &[&str]) -> Events {
+        let interest = directories.iter().map(|path| (path.into(), Interest::All));
+        Events {
+            interest: interest.collect(),
+            ..Events::default()
+        }
+    }
+
+    fn happens(events: &mut Events, kind: EventKind, path: &str) {
+        assert!(events.take_in(Ok(Event::new(kind).add_path(path.into()))));
+    }
+
+    fn moves(events: &mut Events, from: &str, to: &str) {
+        for (mode, path) in [(RenameMode::From, from), (RenameMode::To, to)] {
+            let kind = EventKind::Modify(ModifyKind::Name(mode));
+            let event = Event::new(kind).add_path(path.into()).set_tracker(7);
+            assert!(events.take_in(Ok(event)));
+        }
+    }
+
+    fn open(events: &Events, paths: &[&str]) {
+        let expected: BTreeSet<PathBuf> = paths.iter().map(PathBuf::from).collect();
+        assert_eq!(events.open, expected);
+    }
+
+    #[test]
+    fn a_file_is_open_from_its_first_write_until_it_is_closed() {
+        let mut events = watching(&["/p"]);
+        happens(&mut events, WRITTEN, "/p/say.so");
+        happens(&mut events, WRITTEN, "/p/say.so");
+        open(&events, &["/p/say.so"]);
+        happens(&mut events, CLOSED, "/p/say.so");
+        open(&events, &[]);
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_while_it_is_written_stays_open_under_its_new_name() {
+        let mut events = watching(&["/p"]);
+        happens(&mut events, WRITTEN, "/p/.say.so.tmp");
+        moves(&mut events, "/p/.say.so.tmp", "/p/say.so");
+        open(&events, &["/p/say.so"]);
+        happens(&mut events, CLOSED, "/p/say.so");
+        // One that was closed replaces one that was not.
+        happens(&mut events, WRITTEN, "/p/say.so");
+        moves(&mut events, "/p/whole.so", "/p/say.so");
+        open(&events, &[]);
+    }
+
+    #[test]
+    fn what_is_removed_or_no_longer_watched_is_not_open() {
+        let mut events = watching(&["/p", "/p/say", "/p/shout"]);
+        for path in ["/p/a.so", "/p/say/b.so", "/p/shout/c.so"] {
+            happens(&mut events, WRITTEN, path);
+        }
+        happens(&mut events, EventKind::Remove(RemoveKind::Folder), "/p/say");
+        open(&events, &["/p/a.so", "/p/shout/c.so"]);
+        assert_eq!(events.lost, [PathBuf::from("/p/say")]);
+        events.follow(watching(&["/p"]).interest);
+        open(&events, &["/p/a.so"]);
+    }
+
+    #[test]
+    fn in_somebody_else_s_directory_only_the_given_names_matter() {
+        let names = Interest::Names(BTreeSet::from(["plugins".into()]));
+        let mut events = Events {
+            interest: BTreeMap::from([("/etc".into(), names)]),
+            ..Events::default()
+        };
+        let neighbour = Event::new(WRITTEN).add_path("/etc/passwd".into());
+        assert!(!events.take_in(Ok(neighbour)));
+        open(&events, &[]);
+        assert!(events.burst.is_none());
+        happens(&mut events, WRITTEN, "/etc/plugins");
+        assert!(events.burst.is_some());
+    }
+
+    #[test]
+    fn lost_events_call_for_a_look_and_for_new_watches() {
+        let mut events = watching(&["/p"]);
+        let overflow = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(events.take_in(Ok(overflow)));
+        assert!(events.overflowed && events.burst.is_some());
+    }
+
+    #[test]
+    fn no_more_than_so_many_files_are_open() {
+        let mut events = watching(&["/p"]);
+        for index in 0..=MAX_OPEN {
+            happens(&mut events, WRITTEN, &format!("/p/{index}"));
+        }
+        assert_eq!(events.open.len(), MAX_OPEN);
+    }
+}
