@@ -1,7 +1,7 @@
 //! Runs shared-library plugins for an Apache APISIX gateway and upgrades them in place.
 //!
 //! Modules in reading order; each uses only those that come after it. Two stand elsewhere in it
-//! than here: `plugin::check` and `plugin::manager` are read after `worker`.
+//! than here: `plugin::check` and `plugin::manager` are read after `keeper`.
 //! `docs/architecture.md` tells how a request flows through them, and what they never do.
 
 pub mod cli;

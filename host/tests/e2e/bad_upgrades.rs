@@ -34,8 +34,9 @@ const BAD: &[Bad] = &[
     Bad {
         why: "malformed metadata",
         put: |files, directory| {
-            files.swap_in(directory);
-            fs::write(directory.join("plugin.json"), "{\"name\": ").unwrap();
+            files.swap_in_after(directory, |staged| {
+                fs::write(staged.join("plugin.json"), "{\"name\": ").unwrap();
+            });
         },
         told: &["plugin.json", "JSON"],
     },
@@ -51,18 +52,19 @@ const BAD: &[Bad] = &[
     },
     Bad {
         why: "another plugin of equal precedence",
-        put: |files, directory| {
+        put: |_, directory| {
             let name = directory.file_name().unwrap().to_str().unwrap();
-            files.write(&directory.with_file_name(format!("{name}@0.2.0")));
-            files.swap_in(directory);
+            let twin = named(name, "0.1.0");
+            twin.swap_in(&directory.with_file_name(format!("{name}@0.1.0")));
         },
-        told: &["@0.2.0"],
+        told: &["@0.1.0"],
     },
     Bad {
         why: "no library",
         put: |files, directory| {
-            files.swap_in(directory);
-            fs::remove_file(directory.join(LIBRARY)).unwrap();
+            files.swap_in_after(directory, |staged| {
+                fs::remove_file(staged.join(LIBRARY)).unwrap();
+            });
         },
         told: &[LIBRARY],
     },
@@ -145,11 +147,12 @@ const BAD: &[Bad] = &[
     Bad {
         why: "a link out of the directory",
         put: |files, directory| {
-            files.swap_in(directory);
             let outside = directory.with_file_name(".outside.so");
             fs::write(&outside, &files.library).unwrap();
-            fs::remove_file(directory.join(LIBRARY)).unwrap();
-            symlink(&outside, directory.join(LIBRARY)).unwrap();
+            files.swap_in_after(directory, |staged| {
+                fs::remove_file(staged.join(LIBRARY)).unwrap();
+                symlink(&outside, staged.join(LIBRARY)).unwrap();
+            });
         },
         told: &[LIBRARY, "leads out"],
     },

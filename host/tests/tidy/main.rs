@@ -153,9 +153,9 @@ fn reading_orders() -> Vec<ReadingOrder> {
                 .collect();
             if parent.is_empty() {
                 // As the comment of lib.rs says.
-                let worker = modules.iter().position(|path| *path == ["worker"]).unwrap();
+                let keeper = modules.iter().position(|path| *path == ["keeper"]).unwrap();
                 let above = |name: &str| vec!["plugin".to_owned(), name.to_owned()];
-                modules.splice(worker + 1..worker + 1, ["check", "manager"].map(above));
+                modules.splice(keeper + 1..keeper + 1, ["check", "manager"].map(above));
             }
             ReadingOrder { parent, modules }
         })

@@ -75,12 +75,18 @@ impl Files {
 
     /// Puts a whole new directory in the place of another, as a careful operator does.
     pub(crate) fn swap_in(&self, directory: &Path) {
+        self.swap_in_after(directory, |_| {});
+    }
+
+    /// The same, after something was done to the new directory.
+    pub(crate) fn swap_in_after(&self, directory: &Path, change: impl FnOnce(&Path)) {
         let staged = directory.with_file_name(format!(
             ".{}",
             directory.file_name().unwrap().to_string_lossy()
         ));
         let _ = fs::remove_dir_all(&staged);
         self.write(&staged);
+        change(&staged);
         let old = staged.with_extension("old");
         let _ = fs::remove_dir_all(&old);
         if directory.exists() {
