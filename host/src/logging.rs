@@ -20,6 +20,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 use crate::config::{LogConfig, LogFormat, LogRotation};
 use sink::{Losses, Sink};
 
+/// What libraries say that nobody can act on; what the operator asks for wins. (The watcher of
+/// directories warns where one has gone before it was told, which is what replacing one means.)
+const QUIETENED: &str = "notify=error";
+
 /// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
 const QUEUE_LINES: usize = 8_192;
 
@@ -66,7 +70,7 @@ pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
     let losses = Losses::default();
     let (queue, guard) = open(config, &losses)?;
     let filter = EnvFilter::builder()
-        .parse(&config.filter)
+        .parse(format!("{QUIETENED},{}", config.filter))
         .map_err(|source| LoggingError::Filter {
             filter: config.filter.clone(),
             source,
