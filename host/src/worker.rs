@@ -132,11 +132,13 @@ async fn work(
     let _control = serve_control(runtime_dir, requests);
 
     tokio::select! {
-        // A loop without connections ends as soon as it is told to: then both are ready.
-        biased;
         _ = shutdown.wait_for(|state| *state != Shutdown::Running) => {}
-        // Every loop holds a sender until it is drained.
-        _ = drained.recv() => return Err(WorkerError::LoopEnded),
+        // Every loop holds a sender until it is drained. One without connections ends as soon as it
+        // is told to, which may be before this thread has heard of it.
+        _ = drained.recv() => {}
+    }
+    if *shutdown.borrow() == Shutdown::Running {
+        return Err(WorkerError::LoopEnded);
     }
     let in_time = tokio::time::timeout(config.limits.drain_time, drained.recv()).await;
     if in_time.is_err() {
