@@ -28,8 +28,8 @@ use crate::plugin::{
 /// removing it and copying another one.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the first scan waits for files that have just been put there.
-pub const FIRST_SCAN_TIME: Duration = Duration::from_millis(400);
+/// How long the first scan, and a reload, wait for files that have just been put there.
+pub const FRESH_FILES_TIME: Duration = Duration::from_millis(400);
 
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
@@ -92,6 +92,12 @@ pub struct Keeper {
 struct Eyes {
     watch: Watch,
     scanner: Scanner,
+}
+
+/// What a look gave, beside what it started.
+struct Looked {
+    problems: Vec<String>,
+    look_again: Option<Duration>,
 }
 
 struct Tried {
@@ -177,10 +183,9 @@ impl Keeper {
                 Seen::Changed(candidate) => Some(*candidate),
                 Seen::Unchanged(_) => None,
             }));
-            let left = FIRST_SCAN_TIME.saturating_sub(began.elapsed());
-            match scan.look_again {
-                Some(delay) if delay <= left => tokio::time::sleep(delay).await,
-                _ => break,
+            match worth_waiting(scan.look_again, began) {
+                Some(delay) => tokio::time::sleep(delay).await,
+                None => break,
             }
         }
         let results = self.manager.load_found(found).await;
@@ -220,9 +225,13 @@ impl Keeper {
     }
 
     /// Looks at the directory and starts what has to be done.
-    async fn look(&mut self, vetoes: Vetoes) -> Vec<String> {
+    async fn look(&mut self, vetoes: Vetoes) -> Looked {
         let scan = self.scan().await;
         report(&scan.problems);
+        let looked = Looked {
+            problems: scan.problems.iter().map(ToString::to_string).collect(),
+            look_again: scan.look_again,
+        };
         for seen in scan.plugins {
             match seen {
                 Seen::Unchanged(place) => {
@@ -235,7 +244,7 @@ impl Keeper {
             }
         }
         self.take_out_what_is_gone().await;
-        scan.problems.iter().map(ToString::to_string).collect()
+        looked
     }
 
     fn start(&mut self, candidate: Candidate, vetoes: Vetoes) {
@@ -282,7 +291,7 @@ impl Keeper {
 
     async fn take_out_what_is_gone(&mut self) {
         let now = Instant::now();
-        for status in self.manager.status().await.plugins {
+        for status in self.manager.status().plugins {
             if status.serving.is_none() || self.busy.contains(&status.place) {
                 continue;
             }
@@ -316,10 +325,17 @@ impl Keeper {
                 for place in std::mem::take(&mut self.failed) {
                     self.eyes().scanner.forget(&place);
                 }
-                let mut reloaded = Reloaded {
-                    problems: self.look(vetoes).await,
-                    ..Reloaded::default()
-                };
+                self.eyes().scanner.tell_again();
+                let mut reloaded = Reloaded::default();
+                let began = Instant::now();
+                loop {
+                    let looked = self.look(vetoes).await;
+                    reloaded.problems.extend(looked.problems);
+                    match worth_waiting(looked.look_again, began) {
+                        Some(delay) => tokio::time::sleep(delay).await,
+                        None => break,
+                    }
+                }
                 while let Some(tried) = self.loading.join_next().await {
                     match self.finish(tried) {
                         Some(Ok(loaded)) => reloaded.loaded.push(loaded),
@@ -339,10 +355,16 @@ impl Keeper {
                 let _ = done.send(rolled_back.map(|generation| format!("{generation:?}")));
             }
             Request::Status { done } => {
-                let _ = done.send(self.manager.status().await);
+                let _ = done.send(self.manager.status());
             }
         }
     }
+}
+
+/// How long to wait before another look, where that may still be about files that have just been put
+/// there.
+fn worth_waiting(look_again: Option<Duration>, began: Instant) -> Option<Duration> {
+    look_again.filter(|delay| *delay <= FRESH_FILES_TIME.saturating_sub(began.elapsed()))
 }
 
 fn report(problems: &[Problem]) {

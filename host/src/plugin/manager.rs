@@ -100,15 +100,24 @@ pub struct Manager {
     registry: Arc<Registry>,
     compiler: Arc<Compiler>,
     /// By place: the plugin's directory, or its library where that lies bare.
-    slots: Mutex<BTreeMap<PathBuf, Arc<Mutex<Slot>>>>,
+    slots: parking_lot::Mutex<BTreeMap<PathBuf, Arc<Slot>>>,
     /// Held while a snapshot is made from the last one, so that none is lost.
     swapping: Mutex<()>,
     retired: Arc<Retired>,
 }
 
-/// What one place of the plugin directory has given.
+/// One place of the plugin directory.
 #[derive(Debug, Default)]
 struct Slot {
+    /// Held by whoever loads or unloads there. Telling what is there needs no turn: loading takes
+    /// its time.
+    turn: Mutex<()>,
+    given: parking_lot::Mutex<Given>,
+}
+
+/// What a place has given.
+#[derive(Debug, Default)]
+struct Given {
     serving: Option<Arc<Generation>>,
     /// What served before: its library's bytes are kept for a roll-back.
     previous: Option<Stored>,
@@ -265,7 +274,7 @@ impl Manager {
             options: Arc::new(options),
             registry: Arc::clone(compiler.registry()),
             compiler,
-            slots: Mutex::default(),
+            slots: parking_lot::Mutex::default(),
             swapping: Mutex::default(),
             retired: Arc::default(),
         }
@@ -368,27 +377,32 @@ impl Manager {
         vetoes: Vetoes,
         awaited: Option<&PluginName>,
     ) -> Result<Arc<Generation>, LoadError> {
-        let slot = {
-            let mut slots = self.slots.lock().await;
-            Arc::clone(slots.entry(candidate.place.clone()).or_default())
-        };
-        let mut slot = slot.lock().await;
+        let slot = Arc::clone(
+            self.slots
+                .lock()
+                .entry(candidate.place.clone())
+                .or_default(),
+        );
+        let _turn = slot.turn.lock().await;
+        let old = slot.given.lock().serving.clone();
         let attempted = (candidate.metadata.version.clone(), candidate.digest);
         let loaded = self
-            .transact(candidate, slot.serving.as_ref(), vetoes, awaited)
+            .transact(candidate, old.as_ref(), vetoes, awaited)
             .await;
         if let (Err(_), Some(name)) = (&loaded, awaited) {
             self.swap(|snapshot| snapshot.without_loading(name)).await;
         }
-        slot.last = Some(Attempt {
+        let mut given = slot.given.lock();
+        given.last = Some(Attempt {
             at: SystemTime::now(),
             version: attempted.0,
             digest: attempted.1,
             failed: loaded.as_ref().err().map(ToString::to_string),
         });
         let generation = loaded?;
-        if let Some(old) = slot.serving.replace(Arc::clone(&generation)) {
-            slot.previous = Some(Stored::of(&old));
+        given.serving = Some(Arc::clone(&generation));
+        if let Some(old) = old {
+            given.previous = Some(Stored::of(&old));
             self.retired.retire(old);
         }
         Ok(generation)
@@ -517,7 +531,9 @@ impl Manager {
     pub async fn unload(&self, name: &str) -> Result<(), Missing> {
         let requested = Requested::parse(name)?;
         let unloaded = self
-            .unload_where(|_, generation| *generation.name() == requested.name)
+            .unload_from(self.slots(), |generation| {
+                *generation.name() == requested.name
+            })
             .await;
         if unloaded == 0 {
             return Err(Missing::Unknown(requested.name));
@@ -527,28 +543,36 @@ impl Manager {
 
     /// Takes every plugin out of service, as [`Manager::unload`] does.
     pub async fn unload_all(&self) {
-        self.unload_where(|_, _| true).await;
+        self.unload_from(self.slots(), |_| true).await;
     }
 
-    /// Takes what serves from one place out of service, as [`Manager::unload`] does. Returns what
-    /// it was, if anything served from there.
+    /// Takes what serves from one place out of service, as [`Manager::unload`] does. Returns
+    /// whether anything served from there.
     pub async fn unload_place(&self, place: &Path) -> bool {
-        self.unload_where(|other, _| other == place).await > 0
+        let slot = self.slots.lock().get(place).cloned();
+        self.unload_from(slot, |_| true).await > 0
     }
 
-    async fn unload_where(&self, chosen: impl Fn(&Path, &Generation) -> bool) -> usize {
-        let slots = self.slots.lock().await.clone();
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().values().cloned().collect()
+    }
+
+    async fn unload_from(
+        &self,
+        slots: impl IntoIterator<Item = Arc<Slot>>,
+        chosen: impl Fn(&Generation) -> bool,
+    ) -> usize {
         let mut unloaded = 0;
-        for (place, slot) in slots {
-            let mut slot = slot.lock().await;
-            let Some(generation) = slot
-                .serving
-                .take_if(|generation| chosen(&place, generation))
-            else {
+        for slot in slots {
+            let _turn = slot.turn.lock().await;
+            let serving = slot.given.lock().serving.clone();
+            let Some(generation) = serving.filter(|generation| chosen(generation)) else {
                 continue;
             };
             self.swap(|snapshot| snapshot.without(&generation)).await;
-            slot.previous = Some(Stored::of(&generation));
+            let mut given = slot.given.lock();
+            given.serving = None;
+            given.previous = Some(Stored::of(&generation));
             self.retired.retire(generation);
             unloaded += 1;
         }
@@ -569,27 +593,22 @@ impl Manager {
         vetoes: Vetoes,
     ) -> Result<Arc<Generation>, RollbackError> {
         let wanted = Requested::parse(requested)?;
-        let mut known = Vec::new();
-        for slot in self.slots.lock().await.clone().into_values() {
-            let slot = slot.lock().await;
-            let origin = match (&slot.serving, &slot.previous) {
-                (Some(serving), _) => serving.origin(),
-                (None, Some(previous)) => &previous.origin,
-                (None, None) => continue,
-            };
-            if wanted.fits(&origin.metadata.name, &origin.metadata.version) {
-                known.push((origin.metadata.version.clone(), slot.previous.clone()));
+        let mut known: Vec<(Arc<Slot>, semver::Version)> = Vec::new();
+        for slot in self.slots() {
+            let origin = slot.given.lock().origin().cloned();
+            if let Some(origin) = origin
+                && wanted.fits(&origin.metadata.name, &origin.metadata.version)
+            {
+                known.push((slot, origin.metadata.version.clone()));
             }
         }
-        let previous = match &mut known[..] {
+        let slot = match &known[..] {
             [] => return Err(Missing::Unknown(wanted.name).into()),
-            [(_, previous)] => previous
-                .take()
-                .ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?,
+            [(slot, _)] => slot,
             several => {
                 let versions: Vec<String> = several
                     .iter()
-                    .map(|(version, _)| version.to_string())
+                    .map(|(_, version)| version.to_string())
                     .collect();
                 return Err(RollbackError::Several {
                     name: wanted.name.to_string(),
@@ -597,16 +616,22 @@ impl Manager {
                 });
             }
         };
+        // What is being loaded there at the moment is what the operator wants to leave.
+        drop(slot.turn.lock().await);
+        let previous = slot.given.lock().previous.clone();
+        let previous =
+            previous.ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?;
         let candidate = previous.candidate().map_err(RollbackError::Copy)?;
         Ok(self.load(candidate, vetoes).await?)
     }
 
-    /// What every place has given, and what is retired.
-    pub async fn status(&self) -> Status {
-        let mut plugins = Vec::new();
-        for (place, slot) in self.slots.lock().await.clone() {
-            plugins.push(PluginStatus::of(place, &*slot.lock().await));
-        }
+    /// What every place has given, and what is retired. Nothing that is being loaded is waited for.
+    pub fn status(&self) -> Status {
+        let slots = self.slots.lock();
+        let plugins = slots
+            .iter()
+            .map(|(place, slot)| PluginStatus::of(place.clone(), &slot.given.lock()))
+            .collect();
         Status {
             plugins,
             retired: self.retired.counts(),
@@ -627,6 +652,14 @@ impl Manager {
         let _swapping = self.swapping.lock().await;
         let next = next(&self.registry.current());
         self.registry.publish(next);
+    }
+}
+
+impl Given {
+    /// Of what serves, or else of what served before.
+    fn origin(&self) -> Option<&Arc<Origin>> {
+        let serving = self.serving.as_ref().map(|serving| serving.origin());
+        serving.or(self.previous.as_ref().map(|previous| &previous.origin))
     }
 }
 

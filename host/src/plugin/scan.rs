@@ -180,6 +180,18 @@ impl Scanner {
         }
     }
 
+    /// Tells at the next scan everything again that is unfit.
+    pub fn tell_again(&mut self) {
+        for look in self.looks.values_mut() {
+            if matches!(look.verdict, Verdict::Unfit) || !look.told_twins.is_empty() {
+                look.tell_again();
+            }
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.told = false;
+        }
+    }
+
     fn look_at(&mut self, spots: Vec<Spot>, pass: &mut Pass<'_>) {
         let mut before = std::mem::take(&mut self.looks);
         let mut beside = Beside::default();

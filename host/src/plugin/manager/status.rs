@@ -8,7 +8,7 @@ use std::{
 use semver::Version;
 use serde::Serialize;
 
-use super::{Slot, retired::RetiredCounts};
+use super::{Given, retired::RetiredCounts};
 use crate::plugin::metadata::Digest;
 
 /// One try to load something.
@@ -55,23 +55,22 @@ pub struct PluginStatus {
 }
 
 impl PluginStatus {
-    pub(super) fn of(place: PathBuf, slot: &Slot) -> Self {
-        let serving = slot.serving.as_deref();
-        let origin = serving
-            .map(|generation| generation.origin())
-            .or(slot.previous.as_ref().map(|previous| &previous.origin));
+    pub(super) fn of(place: PathBuf, given: &Given) -> Self {
+        let serving = given.serving.as_deref();
         Self {
             place,
-            name: origin.map(|origin| origin.metadata.name.to_string()),
+            name: given
+                .origin()
+                .map(|origin| origin.metadata.name.to_string()),
             serving: serving.map(|generation| generation.version().to_string()),
             digest: serving.map(|generation| generation.origin().digest.to_string()),
             since: serving.map(|generation| seconds(generation.loaded())),
-            previous: slot
+            previous: given
                 .previous
                 .as_ref()
                 .map(|previous| previous.origin.metadata.version.to_string()),
-            last_tried: slot.last.as_ref().map(|last| last.version.to_string()),
-            last_error: slot.last.as_ref().and_then(|last| last.failed.clone()),
+            last_tried: given.last.as_ref().map(|last| last.version.to_string()),
+            last_error: given.last.as_ref().and_then(|last| last.failed.clone()),
         }
     }
 }

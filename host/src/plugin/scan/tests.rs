@@ -318,6 +318,12 @@ fn metadata_that_never_fits_is_reported_once_after_patience() {
     ]);
     story.wait(PATIENCE);
     story.expect(&["unfit say"]);
+    // Somebody asks.
+    story.scanner.tell_again();
+    story.expect(&[
+        "unfit say",
+        "say/libsay.so: plugin.json says version 2.0.0, the library says 1.0.0",
+    ]);
 }
 
 #[test]
