@@ -10,7 +10,7 @@
 //! | `POST /v1/reload?force=true` | [`Reloaded`](crate::keeper::Reloaded) |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
 //!
-//! An error is `application/problem+json` (RFC 9457) with `title`, `status` and `detail`.
+//! A request that is refused is answered with `application/problem+json` (RFC 9457) with `title`, `status` and `detail`.
 
 pub mod client;
 

@@ -372,3 +372,21 @@ fn report(problems: &[Problem]) {
         tracing::error!("{problem}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_that_are_due_soon_are_waited_for_and_others_are_not() {
+        let now = Instant::now();
+        let soon = Some(Duration::from_millis(50));
+        assert_eq!(worth_waiting(soon, now), soon);
+        assert_eq!(worth_waiting(None, now), None);
+        let late = FRESH_FILES_TIME + Duration::from_millis(1);
+        assert_eq!(worth_waiting(Some(late), now), None);
+        if let Some(long_ago) = now.checked_sub(FRESH_FILES_TIME) {
+            assert_eq!(worth_waiting(soon, long_ago), None);
+        }
+    }
+}
