@@ -10,7 +10,8 @@
 //! | `POST /v1/reload?force=true` | [`Reloaded`](crate::keeper::Reloaded) |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
 //!
-//! A request that is refused is answered with `application/problem+json` (RFC 9457) with `title`, `status` and `detail`.
+//! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
+//! `detail`.
 
 pub mod client;
 

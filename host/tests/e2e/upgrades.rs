@@ -196,9 +196,8 @@ fn ten_plugins_replaced_at_once_do_not_wait_for_a_bad_one_among_them() {
             .settings(json!({ "load": load }))
             .swap_in(&place(number));
     }
-    for (number, token) in tokens.iter().enumerate().filter(|(number, _)| *number != 4) {
+    for (_, token) in tokens.iter().enumerate().filter(|(number, _)| *number != 4) {
         until(&mut gateway, *token, "0.2.0", "w");
-        let _ = number;
     }
     assert_eq!(answer(&mut gateway, tokens[4]), answer_of("0.1.0", "w"));
 }
