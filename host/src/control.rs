@@ -6,8 +6,8 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /v1/status` | [`Status`](crate::plugin::manager::Status) |
-//! | `POST /v1/reload?force=true` | [`Reloaded`](crate::keeper::Reloaded) |
+//! | `GET /v1/status` | [`Status`] |
+//! | `POST /v1/reload?force=true` | [`Reloaded`] |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
 //!
 //! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
