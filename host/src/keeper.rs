@@ -28,8 +28,9 @@ use crate::plugin::{
 /// removing it and copying another one.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the first scan waits for files that have just been put there.
-pub const FIRST_SCAN_TIME: Duration = Duration::from_millis(400);
+/// How long the first scan, and one that an operator asks for, wait for files that have just been put
+/// there.
+pub const SETTLING_TIME: Duration = Duration::from_millis(400);
 
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
@@ -147,10 +148,10 @@ impl Keeper {
         loop {
             tokio::select! {
                 _ = self.eyes.as_mut().expect(EYES_ARE_BACK).watch.changed() => {
-                    self.look(Vetoes::Count).await;
+                    self.look().await;
                 }
                 () = self.rescan.notified() => {
-                    self.look(Vetoes::Count).await;
+                    self.look().await;
                 }
                 Some(tried) = self.loading.join_next() => {
                     self.finish(tried);
@@ -166,23 +167,16 @@ impl Keeper {
     /// Everything that is complete is loaded together, so that routes know what they wait for. Files
     /// that have just been put there are waited for a moment: calls wait meanwhile.
     async fn first_scan(&mut self) {
-        let began = Instant::now();
-        let mut found = Vec::new();
-        let mut problems = 0;
-        loop {
-            let scan = self.scan().await;
-            report(&scan.problems);
-            problems += scan.problems.len();
-            found.extend(scan.plugins.into_iter().filter_map(|seen| match seen {
+        let scan = self.scan_settled().await;
+        report(&scan.problems);
+        let found = scan
+            .plugins
+            .into_iter()
+            .filter_map(|seen| match seen {
                 Seen::Changed(candidate) => Some(*candidate),
                 Seen::Unchanged(_) => None,
-            }));
-            let left = FIRST_SCAN_TIME.saturating_sub(began.elapsed());
-            match scan.look_again {
-                Some(delay) if delay <= left => tokio::time::sleep(delay).await,
-                _ => break,
-            }
-        }
+            })
+            .collect();
         let results = self.manager.load_found(found).await;
         let tried = results.len();
         let mut serving = 0;
@@ -197,9 +191,25 @@ impl Keeper {
         }
         tracing::info!(
             serving,
-            problems = problems + tried - serving,
+            problems = scan.problems.len() + tried - serving,
             "the plugin directory has been read"
         );
+    }
+
+    /// Looks until what has just been put there has come to rest, for at most [`SETTLING_TIME`].
+    async fn scan_settled(&mut self) -> Scan {
+        let began = Instant::now();
+        let mut all = self.scan().await;
+        while let Some(delay) = all.look_again
+            && delay <= SETTLING_TIME.saturating_sub(began.elapsed())
+        {
+            tokio::time::sleep(delay).await;
+            let scan = self.scan().await;
+            all.plugins.extend(scan.plugins);
+            all.problems.extend(scan.problems);
+            all.look_again = scan.look_again;
+        }
+        all
     }
 
     async fn scan(&mut self) -> Scan {
@@ -220,8 +230,13 @@ impl Keeper {
     }
 
     /// Looks at the directory and starts what has to be done.
-    async fn look(&mut self, vetoes: Vetoes) -> Vec<String> {
+    async fn look(&mut self) {
         let scan = self.scan().await;
+        self.take_in(scan, Vetoes::Count).await;
+    }
+
+    /// Starts what a look at the directory asks for; returns what is wrong there.
+    async fn take_in(&mut self, scan: Scan, vetoes: Vetoes) -> Vec<String> {
         report(&scan.problems);
         for seen in scan.plugins {
             match seen {
@@ -253,7 +268,7 @@ impl Keeper {
                     tracing::error!(
                         plugin = %error.plugin,
                         version = %error.version,
-                        "{error}; what served before goes on serving"
+                        "{error}; what served before, if anything, goes on serving"
                     );
                     Err(error.to_string())
                 }
@@ -316,8 +331,9 @@ impl Keeper {
                 for place in std::mem::take(&mut self.failed) {
                     self.eyes().scanner.forget(&place);
                 }
+                let scan = self.scan_settled().await;
                 let mut reloaded = Reloaded {
-                    problems: self.look(vetoes).await,
+                    problems: self.take_in(scan, vetoes).await,
                     ..Reloaded::default()
                 };
                 while let Some(tried) = self.loading.join_next().await {

@@ -297,6 +297,17 @@ fn a_reload_tries_again_what_failed() {
 }
 
 #[test]
+fn a_reload_right_after_a_copy_loads_what_was_copied() {
+    let (host, directory, mut gateway, token) = serving();
+    version("0.2.0").write(&directory);
+    let (code, shown, error) = host.ask(&["reload"]);
+    assert_eq!(code, 0, "{error}");
+    // The watcher may have been faster; in any case the new version serves now.
+    assert!(!shown.contains("problem"), "{shown}");
+    assert_eq!(answer(&mut gateway, token), answer_of("0.2.0", "hello"));
+}
+
+#[test]
 fn a_thread_that_outlives_its_generation_does_no_harm() {
     let (host, directory, mut gateway, token) = serving();
     version("0.2.0")
