@@ -28,8 +28,9 @@ use crate::plugin::{
 /// removing it and copying another one.
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the first scan, and a reload, wait for files that have just been put there.
-pub const FRESH_FILES_TIME: Duration = Duration::from_millis(400);
+/// How long the first scan, and one that an operator asks for, wait for files that have just been put
+/// there.
+pub const SETTLING_TIME: Duration = Duration::from_millis(400);
 
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
@@ -94,12 +95,6 @@ struct Eyes {
     scanner: Scanner,
 }
 
-/// What a look gave, beside what it started.
-struct Looked {
-    problems: Vec<String>,
-    look_again: Option<Duration>,
-}
-
 struct Tried {
     place: PathBuf,
     result: Result<String, String>,
@@ -153,10 +148,10 @@ impl Keeper {
         loop {
             tokio::select! {
                 _ = self.eyes.as_mut().expect(EYES_ARE_BACK).watch.changed() => {
-                    self.look(Vetoes::Count).await;
+                    self.look().await;
                 }
                 () = self.rescan.notified() => {
-                    self.look(Vetoes::Count).await;
+                    self.look().await;
                 }
                 Some(tried) = self.loading.join_next() => {
                     self.finish(tried);
@@ -172,22 +167,16 @@ impl Keeper {
     /// Everything that is complete is loaded together, so that routes know what they wait for. Files
     /// that have just been put there are waited for a moment: calls wait meanwhile.
     async fn first_scan(&mut self) {
-        let began = Instant::now();
-        let mut found = Vec::new();
-        let mut problems = 0;
-        loop {
-            let scan = self.scan().await;
-            report(&scan.problems);
-            problems += scan.problems.len();
-            found.extend(scan.plugins.into_iter().filter_map(|seen| match seen {
+        let scan = self.scan_settled().await;
+        report(&scan.problems);
+        let found = scan
+            .plugins
+            .into_iter()
+            .filter_map(|seen| match seen {
                 Seen::Changed(candidate) => Some(*candidate),
                 Seen::Unchanged(_) => None,
-            }));
-            match worth_waiting(scan.look_again, began) {
-                Some(delay) => tokio::time::sleep(delay).await,
-                None => break,
-            }
-        }
+            })
+            .collect();
         let results = self.manager.load_found(found).await;
         let tried = results.len();
         let mut serving = 0;
@@ -202,9 +191,25 @@ impl Keeper {
         }
         tracing::info!(
             serving,
-            problems = problems + tried - serving,
+            problems = scan.problems.len() + tried - serving,
             "the plugin directory has been read"
         );
+    }
+
+    /// Looks until what has just been put there has come to rest, for at most [`SETTLING_TIME`].
+    async fn scan_settled(&mut self) -> Scan {
+        let began = Instant::now();
+        let mut all = self.scan().await;
+        while let Some(delay) = all.look_again
+            && delay <= SETTLING_TIME.saturating_sub(began.elapsed())
+        {
+            tokio::time::sleep(delay).await;
+            let scan = self.scan().await;
+            all.plugins.extend(scan.plugins);
+            all.problems.extend(scan.problems);
+            all.look_again = scan.look_again;
+        }
+        all
     }
 
     async fn scan(&mut self) -> Scan {
@@ -225,13 +230,14 @@ impl Keeper {
     }
 
     /// Looks at the directory and starts what has to be done.
-    async fn look(&mut self, vetoes: Vetoes) -> Looked {
+    async fn look(&mut self) {
         let scan = self.scan().await;
+        self.take_in(scan, Vetoes::Count).await;
+    }
+
+    /// Starts what a look at the directory asks for; returns what is wrong there.
+    async fn take_in(&mut self, scan: Scan, vetoes: Vetoes) -> Vec<String> {
         report(&scan.problems);
-        let looked = Looked {
-            problems: scan.problems.iter().map(ToString::to_string).collect(),
-            look_again: scan.look_again,
-        };
         for seen in scan.plugins {
             match seen {
                 Seen::Unchanged(place) => {
@@ -244,7 +250,7 @@ impl Keeper {
             }
         }
         self.take_out_what_is_gone().await;
-        looked
+        scan.problems.iter().map(ToString::to_string).collect()
     }
 
     fn start(&mut self, candidate: Candidate, vetoes: Vetoes) {
@@ -262,7 +268,7 @@ impl Keeper {
                     tracing::error!(
                         plugin = %error.plugin,
                         version = %error.version,
-                        "{error}; what served before goes on serving"
+                        "{error}; what served before, if anything, goes on serving"
                     );
                     Err(error.to_string())
                 }
@@ -326,16 +332,11 @@ impl Keeper {
                     self.eyes().scanner.forget(&place);
                 }
                 self.eyes().scanner.tell_again();
-                let mut reloaded = Reloaded::default();
-                let began = Instant::now();
-                loop {
-                    let looked = self.look(vetoes).await;
-                    reloaded.problems.extend(looked.problems);
-                    match worth_waiting(looked.look_again, began) {
-                        Some(delay) => tokio::time::sleep(delay).await,
-                        None => break,
-                    }
-                }
+                let scan = self.scan_settled().await;
+                let mut reloaded = Reloaded {
+                    problems: self.take_in(scan, vetoes).await,
+                    ..Reloaded::default()
+                };
                 while let Some(tried) = self.loading.join_next().await {
                     match self.finish(tried) {
                         Some(Ok(loaded)) => reloaded.loaded.push(loaded),
@@ -361,32 +362,8 @@ impl Keeper {
     }
 }
 
-/// How long to wait before another look, where that may still be about files that have just been put
-/// there.
-fn worth_waiting(look_again: Option<Duration>, began: Instant) -> Option<Duration> {
-    look_again.filter(|delay| *delay <= FRESH_FILES_TIME.saturating_sub(began.elapsed()))
-}
-
 fn report(problems: &[Problem]) {
     for problem in problems {
         tracing::error!("{problem}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn looks_that_are_due_soon_are_waited_for_and_others_are_not() {
-        let now = Instant::now();
-        let soon = Some(Duration::from_millis(50));
-        assert_eq!(worth_waiting(soon, now), soon);
-        assert_eq!(worth_waiting(None, now), None);
-        let late = FRESH_FILES_TIME + Duration::from_millis(1);
-        assert_eq!(worth_waiting(Some(late), now), None);
-        if let Some(long_ago) = now.checked_sub(FRESH_FILES_TIME) {
-            assert_eq!(worth_waiting(soon, long_ago), None);
-        }
     }
 }

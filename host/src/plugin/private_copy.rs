@@ -1,6 +1,6 @@
 //! Private copies of plugin libraries: what is mapped is never what the operator may overwrite.
 //!
-//! A copy lies in a directory of mode 0700 under a name made of plugin, version and digest. Where
+//! A copy lies in a directory of mode 0700 under a name made of plugin, version, digest and a number. Where
 //! that directory cannot hold it, or is mounted `noexec`, the copy is a memory file whose descriptor
 //! stays open as long as the process. Nothing here opens a library.
 
@@ -12,12 +12,16 @@ use std::{
         unix::fs::{OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use semver::Version;
 
 use super::metadata::{Digest, PluginName};
+
+/// Digits of the digest in a copy's name, for people who look at what is mapped.
+const DIGEST_DIGITS: usize = 16;
 
 /// A copy that can be mapped. A file is removed when this is dropped, which does no harm to what is
 /// mapped from it.
@@ -52,7 +56,13 @@ impl PrivateCopy {
         digest: &Digest,
         bytes: &[u8],
     ) -> Result<Self, CopyError> {
-        let file_name = format!("{name}-{version}-{digest}.so");
+        // A name of its own for each copy, also of the same bytes: the loader takes a path that it
+        // has opened before for the library that it found there then, and a copy that goes must not
+        // take another with it.
+        static COPIES: AtomicU64 = AtomicU64::new(0);
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let digest = digest.to_string();
+        let file_name = format!("{name}-{version}-{}-{number}.so", &digest[..DIGEST_DIGITS]);
         let in_directory = match allows_mapping(directory) {
             Ok(true) => match write_file(&directory.join(&file_name), bytes) {
                 Ok(path) => return Ok(Self { path, memory: None }),
@@ -102,7 +112,11 @@ impl PrivateCopy {
 
 impl Drop for PrivateCopy {
     fn drop(&mut self) {
-        if self.memory.is_none() {
+        if let Some(memory) = self.memory.take() {
+            // Its path is that of its descriptor: closed, the next copy could get the same one, which
+            // the loader would take for this library.
+            std::mem::forget(memory);
+        } else {
             // Whatever stays behind goes with the directory, at the latest when the next host
             // cleans up after this one.
             let _ = fs::remove_file(&self.path);
@@ -116,11 +130,6 @@ fn allows_mapping(directory: &Path) -> io::Result<bool> {
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    // An earlier copy of the same bytes may still be mapped: never write into it.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -271,6 +271,18 @@ fn a_roll_back_needs_no_file_and_lasts_until_the_file_changes() {
 }
 
 #[test]
+fn what_was_rolled_back_to_can_be_rolled_back_to_again() {
+    let (host, directory, mut gateway, token) = serving();
+    for next in ["0.2.0", "0.3.0"] {
+        version(next).swap_in(&directory);
+        until(&mut gateway, token, next, "hello");
+        let (_, shown, error) = host.ask(&["rollback", "versioned"]);
+        assert_eq!(shown, "versioned 0.1.0 serves\n", "{error}");
+        assert_eq!(answer(&mut gateway, token), answer_of("0.1.0", "hello"));
+    }
+}
+
+#[test]
 fn a_reload_tries_again_what_failed() {
     let (host, directory, mut gateway, token) = serving();
     version("0.2.0")
@@ -281,6 +293,17 @@ fn a_reload_tries_again_what_failed() {
     assert_eq!(code, 0);
     assert!(shown.contains("told to fail"), "{shown}");
     assert_eq!(answer(&mut gateway, token), answer_of("0.1.0", "hello"));
+}
+
+#[test]
+fn a_reload_right_after_a_copy_loads_what_was_copied() {
+    let (host, directory, mut gateway, token) = serving();
+    version("0.2.0").write(&directory);
+    let (code, shown, error) = host.ask(&["reload"]);
+    assert_eq!(code, 0, "{error}");
+    // The watcher may have been faster; in any case the new version serves now.
+    assert!(!shown.contains("problem"), "{shown}");
+    assert_eq!(answer(&mut gateway, token), answer_of("0.2.0", "hello"));
 }
 
 #[test]

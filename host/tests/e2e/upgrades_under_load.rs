@@ -27,8 +27,9 @@ fn upgrades() -> u64 {
         .map_or(UPGRADES, |number| number.parse().unwrap())
 }
 
+/// The version of an upgrade. After a thousand they begin again, which is as good as any.
 fn number(number: u64) -> String {
-    format!("{}.{}.{}", number / 100 + 1, number / 10 % 10, number % 10)
+    format!("{}.{}.{}", number / 100 % 10, number / 10 % 10, number % 10)
 }
 
 #[test]
