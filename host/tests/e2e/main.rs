@@ -16,6 +16,7 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod bad_upgrades;
 mod bounds;
 mod call_command;
 mod chains;
@@ -29,9 +30,9 @@ mod five_plugins;
 mod lifecycle;
 mod loading;
 mod logs;
+mod replacing_files;
 mod replay;
 mod request_effects;
 mod response_effects;
-mod bad_upgrades;
 mod upgrades;
 mod upgrades_under_load;

@@ -1,56 +1,15 @@
 //! Plugins come, change and go while the host runs: what serves afterwards, and what does not.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{
-    Gateway, Host, get,
+    Host, get,
+    serving::{answer, answer_of, serving, until, until_closed, word},
     versions::{LIBRARY, named, version},
     wait_for,
 };
-
-/// A host that serves `versioned` 0.1.0, its plugin's directory, and a gateway with a route to it.
-fn serving() -> (Host, PathBuf, Gateway, u32) {
-    let host = Host::builder().start();
-    let directory = host.plugins().join("versioned");
-    version("0.1.0").swap_in(&directory);
-    let mut gateway = host.gateway();
-    let token = gateway.prepare("route#1#pre#1", [("versioned", word("hello"))]);
-    until(&mut gateway, token, "0.1.0", "hello");
-    (host, directory, gateway, token)
-}
-
-fn word(word: &str) -> Value {
-    json!({ "word": word })
-}
-
-fn answer(gateway: &mut Gateway, token: u32) -> String {
-    gateway
-        .call(token, get("/").header("x-nonce", "n"))
-        .to_string()
-}
-
-fn answer_of(version: &str, word: &str) -> String {
-    format!("stop 200 headers [X-Version='{version}', X-Word='{word}'] body 'n'")
-}
-
-const CLOSED: &str = "error 1";
-
-/// Calls until a version answers. A call that fails closed ends its connection for the gateway, but
-/// not for this client.
-fn until(gateway: &mut Gateway, token: u32, version: &str, word: &str) {
-    let expected = answer_of(version, word);
-    wait_for(&expected, || {
-        (answer(gateway, token) == expected).then_some(())
-    });
-}
-
-fn until_closed(gateway: &mut Gateway, token: u32) {
-    wait_for("the route fails closed", || {
-        (answer(gateway, token) == CLOSED).then_some(())
-    });
-}
 
 #[test]
 fn a_plugin_that_is_put_there_while_the_host_runs_serves() {
