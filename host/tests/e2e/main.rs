@@ -2,7 +2,8 @@
 //! the gateway.
 //!
 //! One binary, one module per story; `support` has what they share. Each test starts a host of its
-//! own in a directory of its own. Nothing here knows the inside of the host.
+//! own in a directory of its own. Nothing here knows the inside of the host, but
+//! for `embedding`, which uses its plugin manager as other programs may.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -23,6 +24,8 @@ mod chains;
 mod check_command;
 mod configurations;
 mod connections;
+mod control_socket;
+mod embedding;
 mod errors;
 mod extra_info;
 mod failures;
