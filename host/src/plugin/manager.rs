@@ -373,7 +373,12 @@ impl Manager {
             Arc::clone(slots.entry(candidate.place.clone()).or_default())
         };
         let mut slot = slot.lock().await;
-        let attempted = (candidate.metadata.version.clone(), candidate.digest);
+        let metadata = &candidate.metadata;
+        let attempted = (
+            metadata.name.clone(),
+            metadata.version.clone(),
+            candidate.digest,
+        );
         let loaded = self
             .transact(candidate, slot.serving.as_ref(), vetoes, awaited)
             .await;
@@ -382,8 +387,9 @@ impl Manager {
         }
         slot.last = Some(Attempt {
             at: SystemTime::now(),
-            version: attempted.0,
-            digest: attempted.1,
+            name: attempted.0,
+            version: attempted.1,
+            digest: attempted.2,
             failed: loaded.as_ref().err().map(ToString::to_string),
         });
         let generation = loaded?;

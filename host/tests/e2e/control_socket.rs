@@ -57,6 +57,18 @@ fn status_tells_what_serves_what_did_before_and_what_failed() {
 }
 
 #[test]
+fn status_names_a_plugin_that_has_never_loaded() {
+    let host = Host::builder().start();
+    version("0.1.0")
+        .settings(json!({ "load": "fail" }))
+        .swap_in(&host.plugins().join("versioned"));
+    host.log_line(&["ERROR", "0.1.0", "told to fail"]);
+    let (_, status, _) = host.ask(&["status"]);
+    assert!(status.contains("versioned does not serve"), "{status}");
+    assert!(status.contains("told to fail"), "{status}");
+}
+
+#[test]
 fn a_roll_back_among_versions_side_by_side_has_to_say_which() {
     let host = Host::builder().start();
     for number in ["1.2.0", "2.0.0"] {
