@@ -385,7 +385,12 @@ impl Manager {
         );
         let _turn = slot.turn.lock().await;
         let old = slot.given.lock().serving.clone();
-        let attempted = (candidate.metadata.version.clone(), candidate.digest);
+        let metadata = &candidate.metadata;
+        let attempted = (
+            metadata.name.clone(),
+            metadata.version.clone(),
+            candidate.digest,
+        );
         let loaded = self
             .transact(candidate, old.as_ref(), vetoes, awaited)
             .await;
@@ -395,8 +400,9 @@ impl Manager {
         let mut given = slot.given.lock();
         given.last = Some(Attempt {
             at: SystemTime::now(),
-            version: attempted.0,
-            digest: attempted.1,
+            name: attempted.0,
+            version: attempted.1,
+            digest: attempted.2,
             failed: loaded.as_ref().err().map(ToString::to_string),
         });
         let generation = loaded?;

@@ -18,7 +18,12 @@ use serde_json::{Value, json};
 
 use crate::{
     message::Message,
-    support::{Gateway, Host, get, plugin_host, wait_for},
+    support::{
+        Gateway, Host, get, plugin_host,
+        serving::{answer_of, serving_with, until, word},
+        versions::version,
+        wait_for,
+    },
 };
 
 const CONF_TOKEN_NOT_FOUND: &str = "error 2";
@@ -137,6 +142,48 @@ fn in_the_order_of_a_reload_nothing_of_the_new_host_is_lost_and_nothing_of_the_o
     assert_eq!(gateway.call(token, get("/")), "unchanged");
     assert!(new.stop().success());
     assert!(!new.socket().exists());
+}
+
+#[test]
+fn a_version_put_in_place_while_the_gateway_reloads_serves_from_the_new_host_and_no_call_is_lost() {
+    let (mut old, plugin, _gateway, _) = serving_with(Host::builder().flag("--drain-time", "10s"));
+    let old_process = old.process().id().to_string();
+    let asking = json!({"word": "hello", "ask": "who"});
+    let mut open: Vec<_> = (0..8)
+        .map(|_| {
+            let mut gateway = old.gateway();
+            let token = gateway.route([("versioned", asking.clone())]);
+            gateway.begin(token, get("/").header("x-nonce", "n"));
+            assert_eq!(gateway.receive().to_string(), "ask 'who'");
+            gateway
+        })
+        .collect();
+
+    let successor = Host::builder().beside(&old);
+    version("0.2.0").swap_in(&plugin);
+    let mut new = successor_of(&old, successor);
+    old.signal(Signal::TERM);
+    for gateway in &mut open {
+        gateway.send(&Message::Info { result: None });
+        let answer = gateway.finish().to_string();
+        let allowed = ["0.1.0", "0.2.0"].map(|version| answer_of(version, "hello"));
+        assert!(allowed.contains(&answer), "{answer}");
+        gateway.expect_end();
+    }
+    assert!(old.end().success());
+
+    let mut gateway = new.gateway();
+    let token = gateway.route([("versioned", word("hello"))]);
+    until(&mut gateway, token, "0.2.0", "hello");
+    // The control socket was the old host's first, and what it kept is gone with it.
+    let (code, status, _) = new.ask(&["status"]);
+    assert_eq!(code, 0);
+    assert!(status.contains("versioned 0.2.0 serves"), "{status}");
+    let new_process = new.process().id().to_string();
+    for copy in plugin_copies(new.directory()) {
+        let has = |process: &String| copy.iter().any(|part| *part == **process);
+        assert!(has(&new_process) && !has(&old_process), "{copy:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! the gateway.
 //!
 //! One binary, one module per story; `support` has what they share. Each test starts a host of its
-//! own in a directory of its own. Nothing here knows the inside of the host.
+//! own in a directory of its own. Nothing here knows the inside of the host, but
+//! for `embedding`, which uses its plugin manager as other programs may.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -16,12 +17,15 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod bad_upgrades;
 mod bounds;
 mod call_command;
 mod chains;
 mod check_command;
 mod configurations;
 mod connections;
+mod control_socket;
+mod embedding;
 mod errors;
 mod extra_info;
 mod failures;
@@ -29,9 +33,9 @@ mod five_plugins;
 mod lifecycle;
 mod loading;
 mod logs;
+mod replacing_files;
 mod replay;
 mod request_effects;
 mod response_effects;
-mod bad_upgrades;
 mod upgrades;
 mod upgrades_under_load;

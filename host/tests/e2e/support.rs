@@ -3,9 +3,10 @@
 mod gateway;
 mod host;
 mod libraries;
-pub(crate) mod versions;
 mod program;
+pub(crate) mod serving;
+pub(crate) mod versions;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Builder, Host, wait_for};
+pub(crate) use host::{Builder, Host, PATIENCE, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

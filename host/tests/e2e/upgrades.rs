@@ -1,56 +1,21 @@
 //! Plugins come, change and go while the host runs: what serves afterwards, and what does not.
 
-use std::{fs, path::PathBuf};
+use std::{fs, thread, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{
-    Gateway, Host, get,
-    versions::{LIBRARY, named, version},
-    wait_for,
+use crate::{
+    message::Message,
+    support::{
+        Call, Host, get, response,
+        serving::{
+            answer, answer_of, serving, serving_from, serving_with, until, until_closed,
+            until_without_a_failure, word,
+        },
+        versions::{LIBRARY, named, version},
+        wait_for,
+    },
 };
-
-/// A host that serves `versioned` 0.1.0, its plugin's directory, and a gateway with a route to it.
-fn serving() -> (Host, PathBuf, Gateway, u32) {
-    let host = Host::builder().start();
-    let directory = host.plugins().join("versioned");
-    version("0.1.0").swap_in(&directory);
-    let mut gateway = host.gateway();
-    let token = gateway.prepare("route#1#pre#1", [("versioned", word("hello"))]);
-    until(&mut gateway, token, "0.1.0", "hello");
-    (host, directory, gateway, token)
-}
-
-fn word(word: &str) -> Value {
-    json!({ "word": word })
-}
-
-fn answer(gateway: &mut Gateway, token: u32) -> String {
-    gateway
-        .call(token, get("/").header("x-nonce", "n"))
-        .to_string()
-}
-
-fn answer_of(version: &str, word: &str) -> String {
-    format!("stop 200 headers [X-Version='{version}', X-Word='{word}'] body 'n'")
-}
-
-const CLOSED: &str = "error 1";
-
-/// Calls until a version answers. A call that fails closed ends its connection for the gateway, but
-/// not for this client.
-fn until(gateway: &mut Gateway, token: u32, version: &str, word: &str) {
-    let expected = answer_of(version, word);
-    wait_for(&expected, || {
-        (answer(gateway, token) == expected).then_some(())
-    });
-}
-
-fn until_closed(gateway: &mut Gateway, token: u32) {
-    wait_for("the route fails closed", || {
-        (answer(gateway, token) == CLOSED).then_some(())
-    });
-}
 
 #[test]
 fn a_plugin_that_is_put_there_while_the_host_runs_serves() {
@@ -143,6 +108,44 @@ fn a_call_that_has_begun_ends_with_the_version_it_began_with_and_only_then_that_
     assert_eq!(unloads.count(), 1, "on_unload runs once");
 }
 
+/// A call of either phase that waits for the gateway while its plugin is upgraded.
+fn check_waiting_call(execution: &str, call: Call, answer_of: impl Fn(&str) -> String) {
+    let host = Host::builder().start();
+    let directory = host.plugins().join("versioned");
+    let running = |number: &str| {
+        let mut files = version(number);
+        files.metadata["execution"] = json!(execution);
+        files
+    };
+    running("0.1.0").swap_in(&directory);
+    let (mut gateway, token) = serving_from(&host);
+    let mut waiting = host.gateway();
+    let slow = waiting.route([("versioned", json!({ "word": "w", "ask": "route_id" }))]);
+    waiting.begin(slow, call.clone());
+    assert_eq!(waiting.receive().to_string(), "ask 'route_id'");
+    running("0.2.0").swap_in(&directory);
+    until(&mut gateway, token, "0.2.0", "hello");
+    assert!(!host.log().contains("unloaded"), "the old one is in use");
+    waiting.send(&Message::Info { result: None });
+    assert_eq!(waiting.finish().to_string(), answer_of("0.1.0"));
+    host.log_line(&["version=0.1.0", "plugin unloaded"]);
+    assert_eq!(waiting.call(slow, call).to_string(), answer_of("0.2.0"));
+}
+
+#[test]
+fn a_call_in_a_blocking_plugin_ends_with_the_version_it_began_with() {
+    check_waiting_call("blocking", get("/").header("x-nonce", "n"), |version| {
+        answer_of(version, "w")
+    });
+}
+
+#[test]
+fn a_response_ends_with_the_version_it_began_with() {
+    check_waiting_call("async", response(200), |version| {
+        format!("answer 0 headers [x-version='{version}'] body none")
+    });
+}
+
 #[test]
 fn a_limiter_keeps_its_bucket_while_another_plugin_of_its_chain_is_upgraded() {
     let host = Host::builder().plugin("limit-req").start();
@@ -218,6 +221,45 @@ fn a_configuration_that_works_now_vetoes_a_version_that_refuses_it_until_it_is_f
     until_closed(&mut gateway, token);
     let mut gateway = host.gateway();
     until(&mut gateway, other, "0.2.0", "other");
+}
+
+#[test]
+fn a_version_beside_another_does_not_take_routes_over_whose_configurations_it_refuses() {
+    let host = Host::builder().start();
+    version("1.2.0").swap_in(&host.plugins().join("versioned@1.2.0"));
+    host.log_line(&["plugin loaded", "version=1.2.0"]);
+    let mut gateway = host.gateway();
+    let token = gateway.prepare("route#1#pre#1", [("versioned@^1.2", word("hello"))]);
+    until(&mut gateway, token, "1.2.0", "hello");
+    let beside = host.plugins().join("versioned@1.3.0");
+    version("1.3.0")
+        .settings(json!({ "refuse": "hello" }))
+        .swap_in(&beside);
+    host.log_line(&["ERROR", "1.3.0", "route#1#pre#1", "--force"]);
+    assert_eq!(answer(&mut gateway, token), answer_of("1.2.0", "hello"));
+
+    version("1.3.0").swap_in(&beside);
+    until_without_a_failure(&mut gateway, token, "1.2.0", "1.3.0");
+}
+
+#[test]
+fn a_problem_that_lasts_is_told_once_and_mended_it_is_followed_by_the_upgrade() {
+    let (host, directory, mut gateway, token) =
+        serving_with(Host::builder().flag("--rescan-interval", "100ms"));
+    let mut broken = version("0.2.0");
+    broken.library[..4].fill(b'x');
+    broken.swap_in(&directory);
+    let told = || host.log().matches("ELF").count();
+    host.log_line(&["ERROR", LIBRARY, "ELF"]);
+    for _ in 0..5 {
+        // Rescans go on meanwhile.
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(answer(&mut gateway, token), answer_of("0.1.0", "hello"));
+    }
+    assert_eq!(told(), 1, "{}", host.log());
+    version("0.2.0").swap_in(&directory);
+    until_without_a_failure(&mut gateway, token, "0.1.0", "0.2.0");
+    assert_eq!(told(), 1);
 }
 
 #[test]

@@ -9,13 +9,15 @@ use semver::Version;
 use serde::Serialize;
 
 use super::{Given, retired::RetiredCounts};
-use crate::plugin::metadata::Digest;
+use crate::plugin::metadata::{Digest, PluginName};
 
 /// One try to load something.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// When it ended.
     pub at: SystemTime,
+    /// The plugin that was tried.
+    pub name: PluginName,
     /// The version that was tried.
     pub version: Version,
     /// Digest of the library that was tried.
@@ -38,7 +40,7 @@ pub struct Status {
 pub struct PluginStatus {
     /// The plugin's directory or library.
     pub place: PathBuf,
-    /// Its name, where anything of it was ever loaded.
+    /// Its name, where loading anything of it was ever tried.
     pub name: Option<String>,
     /// The version that serves.
     pub serving: Option<String>,
@@ -61,7 +63,9 @@ impl PluginStatus {
             place,
             name: given
                 .origin()
-                .map(|origin| origin.metadata.name.to_string()),
+                .map(|origin| &origin.metadata.name)
+                .or(given.last.as_ref().map(|last| &last.name))
+                .map(ToString::to_string),
             serving: serving.map(|generation| generation.version().to_string()),
             digest: serving.map(|generation| generation.origin().digest.to_string()),
             since: serving.map(|generation| seconds(generation.loaded())),
