@@ -124,7 +124,7 @@ impl Embedded {
     async fn unloaded(&self, number: usize) {
         let unloaded = async {
             loop {
-                let retired = self.manager.status().await.retired;
+                let retired = self.manager.status().retired;
                 if (retired.draining, retired.unloaded, retired.stuck) == (0, number, 0) {
                     return;
                 }
@@ -235,7 +235,7 @@ async fn a_roll_back_needs_no_file_and_what_is_unloaded_is_missing() {
     assert_eq!(embedded.serving("versioned"), None);
     assert!(manager.unload("nobody").await.is_err());
     embedded.unloaded(3).await;
-    let status = manager.status().await;
+    let status = manager.status();
     assert_eq!(status.plugins.len(), 1);
     assert_eq!(status.plugins[0].name.as_deref(), Some("versioned"));
     assert_eq!(status.plugins[0].serving, None);
