@@ -1,6 +1,12 @@
 //! Plugins come, change and go while the host runs: what serves afterwards, and what does not.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use serde_json::json;
 
@@ -367,7 +373,7 @@ fn a_thread_that_outlives_its_generation_does_no_harm() {
 }
 
 #[test]
-fn two_hosts_share_a_plugin_directory_that_they_cannot_write() {
+fn two_hosts_share_a_plugin_directory_and_write_nothing_into_it() {
     let (first, directory, mut one, token) = serving();
     let second = Host::builder()
         .flag("--plugin-dir", first.plugins().to_str().unwrap())
@@ -376,8 +382,30 @@ fn two_hosts_share_a_plugin_directory_that_they_cannot_write() {
     let others = other.prepare("route#1#pre#1", [("versioned", word("hello"))]);
     until(&mut other, others, "0.1.0", "hello");
     version("0.2.0").swap_in(&directory);
+    // Whoever runs the tests as root can write all the same: so what is there is compared as well.
+    let read_only = |path: &Path, mode| {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    };
+    read_only(&directory, 0o555);
+    read_only(&first.plugins(), 0o555);
     until(&mut one, token, "0.2.0", "hello");
     until(&mut other, others, "0.2.0", "hello");
+    assert_eq!(names_in(&first.plugins()), ["versioned"]);
+    assert_eq!(names_in(&directory), [LIBRARY, "plugin.json"]);
+    let expected = version("0.2.0").library;
+    assert!(fs::read(directory.join(LIBRARY)).unwrap() == expected);
+    // For the removal of the test's own directory.
+    read_only(&first.plugins(), 0o755);
+    read_only(&directory, 0o755);
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 #[test]
