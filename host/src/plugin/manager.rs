@@ -519,12 +519,23 @@ impl Manager {
         gateway: &mut G,
     ) -> Result<End, CallError> {
         let generation = self.get(requested)?;
+        let configuration = configuration.to_vec();
+        // The caller's runtime goes on, however long the plugin takes to parse.
+        let configured = Handle::current()
+            .spawn_blocking(move || generation.configure(&configuration))
+            .await
+            .expect("a plugin's panics are caught inside its library")?;
         let chain = Chain {
-            links: vec![Link::new(Arc::new(generation.configure(configuration)?))],
+            links: vec![Link::new(Arc::new(configured))],
         };
         let now = tokio::time::Instant::now();
         let skipped = |failure: &pipeline::PluginFailure| {
-            tracing::warn!(plugin = failure.plugin, version = %failure.version, reason = %failure.reason, "skipped");
+            tracing::warn!(
+                plugin = %failure.plugin,
+                version = %failure.version,
+                reason = %failure.reason,
+                "the plugin failed and was skipped, as its failure policy says"
+            );
         };
         Ok(pipeline::run(pipeline, &chain, call, gateway, now, skipped).await)
     }

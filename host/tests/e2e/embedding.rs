@@ -241,3 +241,15 @@ async fn a_roll_back_needs_no_file_and_what_is_unloaded_is_missing() {
     assert_eq!(status.plugins[0].serving, None);
     assert_eq!(status.plugins[0].previous.as_deref(), Some("1.0.0"));
 }
+
+#[tokio::test]
+async fn everything_can_be_unloaded_at_once() {
+    let embedded = Embedded::with(&[("versioned@1.0.0", "1.0.0"), ("versioned@2.0.0", "2.0.0")]);
+    let loaded = embedded.manager.load_all().await;
+    assert_eq!(loaded.serving.len(), 2);
+    drop(loaded);
+    embedded.manager.unload_all().await;
+    assert_eq!(embedded.serving("versioned@^1"), None);
+    assert_eq!(embedded.serving("versioned"), None);
+    embedded.unloaded(2).await;
+}
