@@ -159,8 +159,10 @@ fn watch_for_end(input: impl AsFd + Send + 'static) -> io::Result<Option<oneshot
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
     use crate::runtime_dir::RuntimeDir;
 

@@ -214,8 +214,10 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
     use crate::runtime_dir::RuntimeDir;
     use std::os::fd::AsFd;

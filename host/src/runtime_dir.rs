@@ -298,8 +298,10 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Runtim
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
 
     fn open(parent: &Path) -> Result<RuntimeDir, RuntimeDirError> {

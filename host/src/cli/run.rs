@@ -294,8 +294,10 @@ impl FromArgMatches for RunArgs {
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
 
     fn parse(arguments: &[&str]) -> RunArgs {

@@ -124,8 +124,10 @@ fn without_port(host: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
     use std::net::Ipv4Addr;
 

@@ -137,8 +137,10 @@ fn arguments(query: &str) -> Vec<Field> {
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
 
     fn path(text: &str) -> String {

@@ -274,8 +274,10 @@ fn json(
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
     use serde_json::json;
 

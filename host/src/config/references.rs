@@ -166,8 +166,10 @@ fn read_file(path: &str) -> Result<String, ReferenceError> {
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
 
     fn environment() -> Environment {

@@ -1,7 +1,9 @@
 //! Precedence, defaults, refusals and the effective configuration, without a real environment.
 
-// A failed expectation is the test's result.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's result"
+)]
 
 use super::*;
 

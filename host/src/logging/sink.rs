@@ -140,8 +140,10 @@ fn loss_line(format: LogFormat, lost: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    // A failed expectation is the test's result.
-    #![allow(clippy::unwrap_used)]
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a failed expectation is the test's result"
+    )]
     use super::*;
 
     /// Fails, panics or writes, as each turn says.

@@ -1,7 +1,9 @@
 //! Lines through the whole way, into real files and into writers that misbehave.
 
-// A failed expectation is the test's result.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's result"
+)]
 
 use super::*;
 

@@ -1,8 +1,10 @@
 //! What was typed becomes what is sent, and an answer becomes words. Calls to a real host are in
 //! the end-to-end tests.
 
-// A failed expectation is the test's result.
-#![allow(clippy::unwrap_used)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed expectation is the test's result"
+)]
 
 use clap::Parser;
 
