@@ -20,3 +20,4 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod memory;
+pub mod shared_memory;
