@@ -246,6 +246,7 @@ fn serve(
     shared: Arc<Shared>,
     shutdown: watch::Receiver<Shutdown>,
 ) {
+    threads::is_a_loop();
     runtime.block_on(async {
         match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => server::serve(listener, given, shared, shutdown).await,

@@ -125,6 +125,7 @@ impl Connection {
     pub(super) fn open_call(&mut self, kind: CallKind, request: u32) {
         self.resting = State::InCall;
         if let Some(slot) = &self.slot {
+            slot.set_plugin(0);
             slot.open_call(kind, request);
         }
     }

@@ -605,6 +605,10 @@ impl Gateway for ConnectedGateway<'_> {
             Gone
         })
     }
+
+    fn passes_to(&mut self, generation: u64) {
+        self.connection.set_plugin(generation);
+    }
 }
 
 impl ConnectedGateway<'_> {
