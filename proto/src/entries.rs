@@ -6,9 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use flatbuffers::{ForwardsUOffset, Vector};
-
-use crate::generated::a6::TextEntry;
+use crate::verify::{Data, List};
 
 /// A name and perhaps a value. What a missing value means depends on the list: `?z` among arguments,
 /// "delete this" in the answer to a request.
@@ -31,22 +29,22 @@ impl fmt::Debug for Entry<'_> {
 }
 
 /// A received list of entries, in the order in which they were sent. An absent list is an empty one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Entries<'a> {
-    list: Option<TextEntries<'a>>,
+    data: Data<'a>,
+    list: List,
 }
 
-pub(crate) type TextEntries<'a> = Vector<'a, ForwardsUOffset<TextEntry<'a>>>;
-
 impl<'a> Entries<'a> {
-    pub(crate) fn new(list: Option<TextEntries<'a>>) -> Self {
-        Self { list }
+    /// A list of which [`Data::entry`] has read every entry.
+    pub(crate) fn new(data: Data<'a>, list: List) -> Self {
+        Self { data, list }
     }
 
     /// Number of entries, repeated names counted each time.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.list.map_or(0, |list| list.len())
+        self.list.len
     }
 
     /// Whether there are no entries.
@@ -58,15 +56,12 @@ impl<'a> Entries<'a> {
     /// The entry at this place, counted from 0.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Entry<'a>> {
-        let list = self.list?;
-        if index >= list.len() {
+        if index >= self.list.len {
             return None;
         }
-        let entry = list.get(index);
-        Some(Entry {
-            name: entry.name().map_or(&[], |name| name.bytes()),
-            value: entry.value().map(|value| value.bytes()),
-        })
+        let read = self.data.entry(self.list.uoffset_at(index));
+        let (entry, _) = read.expect("every entry was verified with its message");
+        Some(entry)
     }
 
     /// All entries in their order.
