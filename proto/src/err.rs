@@ -4,7 +4,8 @@
 
 use crate::frame::FrameType;
 use crate::generated::a6::err as wire;
-use crate::verify::{InvalidFrame, Message};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// Why there is no answer.

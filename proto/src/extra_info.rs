@@ -5,7 +5,8 @@
 
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::extra_info as wire;
-use crate::verify::{InvalidFrame, Message};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// What the runner wants to know.

@@ -6,8 +6,9 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::{self, httpreq_call as wire};
+use crate::invalid::InvalidFrame;
 use crate::method::Method;
-use crate::verify::{InvalidFrame, Message, Union};
+use crate::verify::{Message, Union};
 use crate::writer::{FrameWriter, WrittenUnion};
 
 /// A request as the runner reads it.

@@ -6,7 +6,8 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpresp_call as wire;
-use crate::verify::{InvalidFrame, Message};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// A response as the runner reads it.

@@ -4,7 +4,8 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::prepare_conf as wire;
-use crate::verify::{InvalidFrame, Message};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// A configuration to prepare, as the runner reads it.

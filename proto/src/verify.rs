@@ -30,9 +30,9 @@
 //! The code that the schema's compiler generates accepts and refuses exactly the same, with the same two
 //! limits: `proto/tests/proto/differential.rs` compares.
 
-use crate::entries::{Entries, Entry};
+use crate::entries::{Entries, EntryReader};
 use crate::frame::{HEADER_LEN, MAX_DATA_LEN};
-use crate::generated::a6::TextEntry;
+use crate::invalid::{Fault, InvalidFrame};
 
 /// Alignment of a frame's data in memory, in bytes: nothing in the schema is wider.
 const DATA_ALIGNMENT: usize = 4;
@@ -46,74 +46,13 @@ const MAX_TABLES: usize = (MAX_DATA_LEN + HEADER_LEN) / 8;
 const MAX_APPARENT_SIZE: usize = 4 * (MAX_DATA_LEN + 1);
 
 /// Bytes of a uoffset, and of a vector's length.
-const UOFFSET: usize = 4;
+pub(crate) const UOFFSET: usize = 4;
 
 /// Bytes of a number in a vtable.
-const VOFFSET: usize = 2;
+pub(crate) const VOFFSET: usize = 2;
 
 /// Number of a field as generated code has it (`VT_...`): where in the vtable its place stands, in bytes.
 type Slot = u16;
-
-/// The data of a frame cannot be read as the message that it should be.
-///
-/// Except for [`Unaligned`](Self::Unaligned), it is the peer's fault.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidFrame {
-    /// The data does not start at a multiple of four bytes in memory; a mistake on this side. Data from
-    /// [`FrameBuffer`](crate::FrameBuffer) always does.
-    #[error("the frame's data is not 4-byte aligned in memory: read it through a FrameBuffer")]
-    Unaligned,
-    /// The data is no well-formed message of this kind.
-    #[error("the peer sent a broken message: {reason}")]
-    Malformed {
-        /// What is wrong and where, on one line.
-        reason: String,
-    },
-    /// A union says that it holds something that the protocol does not know.
-    #[error("the peer sent a message whose {field} is of unknown kind {kind}")]
-    UnknownKind {
-        /// Name of the union's field.
-        field: &'static str,
-        /// The kind as it arrived.
-        kind: u8,
-    },
-    /// Something is absent without which the message means nothing.
-    #[error("the peer sent a message without {field}")]
-    Missing {
-        /// Name of the absent field.
-        field: &'static str,
-    },
-}
-
-/// A rule of the format that a message breaks. Positions are bytes from the start of the data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
-    #[error("a part at byte {at} is not, or not all of it, in the data")]
-    OutOfBounds { at: usize },
-    #[error("a part at byte {at} is not at a multiple of its size")]
-    Misaligned { at: usize },
-    #[error("the vtable at byte {at} has an odd length")]
-    OddVtable { at: usize },
-    #[error("a union in the table at byte {at} has a kind and no value, or a value and no kind")]
-    HalfUnion { at: usize },
-    #[error("more than {MAX_TABLES} tables, shared ones counted each time")]
-    TooManyTables,
-    #[error("more than {MAX_APPARENT_SIZE} bytes, shared ones counted each time")]
-    TooLarge,
-}
-
-impl Fault {
-    /// What to tell of a fault in this field.
-    fn in_field(name: &'static str) -> impl Fn(Self) -> InvalidFrame {
-        #[cold]
-        fn malformed(name: &str, fault: Fault) -> InvalidFrame {
-            let reason = format!("{name}: {fault}");
-            InvalidFrame::Malformed { reason }
-        }
-        move |fault| malformed(name, fault)
-    }
-}
 
 /// A message that is being verified, and what was counted of it so far.
 pub(crate) struct Message<'a> {
@@ -160,8 +99,8 @@ impl<'a> Message<'a> {
     /// The table that the uoffset at this place points to.
     fn table(&mut self, uoffset_at: usize) -> Result<Table<'_, 'a>, Fault> {
         let at = self.data.target(uoffset_at)?;
-        let vtable = self.data.vtable(at)?;
-        self.count_table()?;
+        let vtable = self.data.vtable(self.data.vtable_at(at)?)?;
+        self.count_tables(1)?;
         self.count(UOFFSET + vtable.apparent_size())?;
         Ok(Table {
             message: self,
@@ -170,10 +109,10 @@ impl<'a> Message<'a> {
         })
     }
 
-    fn count_table(&mut self) -> Result<(), Fault> {
-        self.tables += 1;
+    fn count_tables(&mut self, tables: usize) -> Result<(), Fault> {
+        self.tables += tables;
         if self.tables > MAX_TABLES {
-            return Err(Fault::TooManyTables);
+            return Err(Fault::TooManyTables { most: MAX_TABLES });
         }
         Ok(())
     }
@@ -182,26 +121,57 @@ impl<'a> Message<'a> {
     fn count(&mut self, bytes: usize) -> Result<(), Fault> {
         self.apparent_size += bytes;
         if self.apparent_size > MAX_APPARENT_SIZE {
-            return Err(Fault::TooLarge);
+            return Err(Fault::TooLarge {
+                most: MAX_APPARENT_SIZE,
+            });
         }
         Ok(())
+    }
+
+    fn number<T>(
+        &mut self,
+        at: usize,
+        read: impl FnOnce(Data<'a>, usize) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.count(size_of::<T>())?;
+        read(self.data, at)
+    }
+
+    /// The bytes of the vector that the uoffset at this place points to.
+    fn bytes(&mut self, uoffset_at: usize) -> Result<&'a [u8], Fault> {
+        let bytes = self.data.bytes(uoffset_at)?;
+        self.count(2 * UOFFSET + bytes.len())?;
+        Ok(bytes)
+    }
+
+    /// The entries of the vector that the uoffset at this place points to.
+    fn entries(&mut self, uoffset_at: usize) -> Result<Entries<'a>, Fault> {
+        let list = self.data.list(uoffset_at)?;
+        self.count(2 * UOFFSET + list.len * UOFFSET)?;
+        self.count_tables(list.len)?;
+        let mut reader = EntryReader::new(self.data);
+        for index in 0..list.len {
+            let (_, apparent_size) = reader.read(list.uoffset_at(index))?;
+            self.count(apparent_size)?;
+        }
+        Ok(Entries::new(self.data, list))
     }
 }
 
 impl<'a> Table<'_, 'a> {
     /// A number of one byte; 0 where it is absent.
     pub(crate) fn u8(&mut self, name: &'static str, slot: Slot) -> Result<u8, InvalidFrame> {
-        self.number(slot, Data::u8).map_err(Fault::in_field(name))
+        self.number(name, slot, Data::u8)
     }
 
     /// A number of two bytes; 0 where it is absent.
     pub(crate) fn u16(&mut self, name: &'static str, slot: Slot) -> Result<u16, InvalidFrame> {
-        self.number(slot, Data::u16).map_err(Fault::in_field(name))
+        self.number(name, slot, Data::u16)
     }
 
     /// A number of four bytes; 0 where it is absent.
     pub(crate) fn u32(&mut self, name: &'static str, slot: Slot) -> Result<u32, InvalidFrame> {
-        self.number(slot, Data::u32).map_err(Fault::in_field(name))
+        self.number(name, slot, Data::u32)
     }
 
     /// A string or a vector of bytes.
@@ -210,7 +180,7 @@ impl<'a> Table<'_, 'a> {
         name: &'static str,
         slot: Slot,
     ) -> Result<Option<&'a [u8]>, InvalidFrame> {
-        self.text(slot).map_err(Fault::in_field(name))
+        self.take(name, slot, Message::bytes)
     }
 
     /// A vector of `TextEntry` tables; an absent one reads as an empty one.
@@ -219,7 +189,7 @@ impl<'a> Table<'_, 'a> {
         name: &'static str,
         slot: Slot,
     ) -> Result<Entries<'a>, InvalidFrame> {
-        self.list(slot).map_err(Fault::in_field(name))
+        Ok(self.take(name, slot, Message::entries)?.unwrap_or_default())
     }
 
     /// A union; `None` where it is absent.
@@ -229,70 +199,46 @@ impl<'a> Table<'_, 'a> {
         kind: Slot,
         value: Slot,
     ) -> Result<Option<Union<'_, 'a>>, InvalidFrame> {
-        let halves = self.halves(kind, value).map_err(Fault::in_field(name))?;
-        Ok(halves.map(|(kind, value_at)| Union {
-            message: self.message,
-            name,
-            kind,
-            value_at,
-        }))
-    }
-
-    /// The kind of a union, and where the uoffset to its value is.
-    fn halves(&mut self, kind: Slot, value: Slot) -> Result<Option<(u8, usize)>, Fault> {
-        match (self.field(kind)?, self.field(value)?) {
+        let value_at = self.take(name, value, |_, at| Ok(at))?;
+        let kind = self.take(name, kind, |message, at| message.number(at, Data::u8))?;
+        match (kind, value_at) {
             (None, None) => Ok(None),
-            (Some(kind_at), Some(value_at)) => {
-                self.message.count(size_of::<u8>())?;
-                Ok(Some((self.message.data.u8(kind_at)?, value_at)))
-            }
-            _ => Err(Fault::HalfUnion { at: self.at }),
+            (Some(kind), Some(value_at)) => Ok(Some(Union {
+                message: self.message,
+                name,
+                kind,
+                value_at,
+            })),
+            _ => Err(Fault::in_field(name)(Fault::HalfUnion { at: self.at })),
         }
     }
 
     fn number<T: Default>(
         &mut self,
+        name: &'static str,
         slot: Slot,
         read: impl FnOnce(Data<'a>, usize) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        let Some(at) = self.field(slot)? else {
-            return Ok(T::default());
-        };
-        self.message.count(size_of::<T>())?;
-        read(self.message.data, at)
+    ) -> Result<T, InvalidFrame> {
+        let number = self.take(name, slot, |message, at| message.number(at, read))?;
+        Ok(number.unwrap_or_default())
     }
 
-    fn text(&mut self, slot: Slot) -> Result<Option<&'a [u8]>, Fault> {
-        let Some(at) = self.field(slot)? else {
-            return Ok(None);
-        };
-        let bytes = self.message.data.bytes(at)?;
-        self.message.count(2 * UOFFSET + bytes.len())?;
-        Ok(Some(bytes))
-    }
-
-    fn list(&mut self, slot: Slot) -> Result<Entries<'a>, Fault> {
-        let Some(at) = self.field(slot)? else {
-            return Ok(Entries::default());
-        };
-        let message = &mut *self.message;
-        let list = message.data.list(at)?;
-        message.count(2 * UOFFSET + list.len * UOFFSET)?;
-        for index in 0..list.len {
-            let (_, apparent_size) = message.data.entry(list.uoffset_at(index))?;
-            message.count_table()?;
-            message.count(apparent_size)?;
-        }
-        Ok(Entries::new(message.data, list))
-    }
-
-    /// Where a field is; `None` where it is absent.
-    fn field(&mut self, slot: Slot) -> Result<Option<usize>, Fault> {
+    /// Reads a field by its place; `None` where it is absent.
+    fn take<T>(
+        &mut self,
+        name: &'static str,
+        slot: Slot,
+        read: impl FnOnce(&mut Message<'a>, usize) -> Result<T, Fault>,
+    ) -> Result<Option<T>, InvalidFrame> {
         let Some(place) = self.vtable.place(slot) else {
             return Ok(None);
         };
-        self.message.count(VOFFSET)?;
-        Ok((place != 0).then(|| self.at + place))
+        let counted = self.message.count(VOFFSET);
+        let taken = match place {
+            0 => counted.map(|()| None),
+            _ => counted.and_then(|()| read(self.message, self.at + place).map(Some)),
+        };
+        taken.map_err(Fault::in_field(name))
     }
 }
 
@@ -313,9 +259,9 @@ impl<'m, 'a> Union<'m, 'a> {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Data<'a>(&'a [u8]);
 
-/// A vtable, without the two numbers of its head that say nothing about fields.
+/// A vtable with all of its numbers.
 #[derive(Clone, Copy)]
-struct Vtable<'a>(&'a [[u8; VOFFSET]]);
+pub(crate) struct Vtable<'a>(&'a [[u8; VOFFSET]]);
 
 /// A vector of uoffsets.
 #[derive(Clone, Copy, Default)]
@@ -325,33 +271,9 @@ pub(crate) struct List {
 }
 
 impl<'a> Data<'a> {
-    /// Reads an entry by the uoffset to it, and tells its apparent size. What this has once read, it reads
-    /// again.
-    #[inline]
-    pub(crate) fn entry(self, uoffset_at: usize) -> Result<(Entry<'a>, usize), Fault> {
-        let at = self.target(uoffset_at)?;
-        let vtable = self.vtable(at)?;
-        let mut apparent_size = UOFFSET + vtable.apparent_size();
-        let mut text = |slot| {
-            let Some(place) = vtable.place(slot) else {
-                return Ok(None);
-            };
-            apparent_size += VOFFSET;
-            if place == 0 {
-                return Ok(None);
-            }
-            let bytes = self.bytes(at + place)?;
-            apparent_size += 2 * UOFFSET + bytes.len();
-            Ok(Some(bytes))
-        };
-        let name = text(TextEntry::VT_NAME)?.unwrap_or_default();
-        let value = text(TextEntry::VT_VALUE)?;
-        Ok((Entry { name, value }, apparent_size))
-    }
-
     /// The bytes of the vector that the uoffset at this place points to.
     #[inline]
-    fn bytes(self, uoffset_at: usize) -> Result<&'a [u8], Fault> {
+    pub(crate) fn bytes(self, uoffset_at: usize) -> Result<&'a [u8], Fault> {
         let at = self.target(uoffset_at)?;
         let len = self.u32(at)? as usize;
         let rest = &self.0[at + UOFFSET..];
@@ -369,12 +291,17 @@ impl<'a> Data<'a> {
         Ok(List { first, len })
     }
 
-    /// The vtable of the table at this place.
+    /// Where the vtable of the table at this place is said to be.
     #[inline]
-    fn vtable(self, table_at: usize) -> Result<Vtable<'a>, Fault> {
+    pub(crate) fn vtable_at(self, table_at: usize) -> Result<usize, Fault> {
         let soffset = self.u32(table_at)?.cast_signed();
-        // Backwards, unless it is negative. Beyond either end of the data it becomes a place that no data has.
-        let at = table_at.wrapping_sub(soffset as usize);
+        // Backwards, unless it is negative. Before the start of the data it becomes a place beyond all ends.
+        Ok(table_at.wrapping_sub(soffset as usize))
+    }
+
+    /// The vtable at this place.
+    #[inline]
+    pub(crate) fn vtable(self, at: usize) -> Result<Vtable<'a>, Fault> {
         let len = usize::from(self.u16(at)?);
         if !len.is_multiple_of(VOFFSET) {
             return Err(Fault::OddVtable { at });
@@ -385,7 +312,7 @@ impl<'a> Data<'a> {
 
     /// Where the uoffset at this place points to.
     #[inline]
-    fn target(self, uoffset_at: usize) -> Result<usize, Fault> {
+    pub(crate) fn target(self, uoffset_at: usize) -> Result<usize, Fault> {
         let uoffset = self.u32(uoffset_at)?;
         Ok(uoffset_at.saturating_add(uoffset as usize))
     }
@@ -423,14 +350,14 @@ impl<'a> Data<'a> {
 impl Vtable<'_> {
     /// What the vtable says of a field; `None` where it is too short to say anything.
     #[inline]
-    fn place(self, slot: Slot) -> Option<usize> {
+    pub(crate) fn place(self, slot: Slot) -> Option<usize> {
         let place = self.0.get(usize::from(slot) / VOFFSET)?;
         Some(usize::from(u16::from_le_bytes(*place)))
     }
 
     /// A soffset, the vtable's length, and all of the vtable.
     #[inline]
-    fn apparent_size(self) -> usize {
+    pub(crate) fn apparent_size(self) -> usize {
         UOFFSET + VOFFSET + VOFFSET * self.0.len()
     }
 }
