@@ -6,14 +6,14 @@
 use std::num::NonZero;
 
 use plugin_proto::frame::HEADER_LEN;
-use plugin_proto::{FrameBuffer, FrameType, FrameWriter, Header, InvalidFrame};
+use plugin_proto::{FrameBuffer, FrameType, FrameWriter, Header};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 use crate::capture::{Capture, feed};
 use crate::damage::{Random, damage};
-use crate::message::{EVERY_VIEW, Message, Side};
-use crate::reference::{self, Refused};
+use crate::message::{EVERY_VIEW, Side};
+use crate::reference::agree;
 use crate::round_trips::messages;
 
 /// Damaged messages in one run. The environment's `PROTO_MUTATIONS` asks for another number.
@@ -24,26 +24,6 @@ const WRITTEN: usize = 500;
 
 /// Recorded messages longer than this take part shortened: their length only costs time.
 const LONGEST: usize = 2048;
-
-/// Reads a message both ways, which have to agree; tells whether they accept.
-fn agree(side: Side, frame_type: FrameType, data: &[u8]) -> bool {
-    let ours = Message::read(side, frame_type, data);
-    let theirs = reference::read(side, frame_type, data);
-    let same = match (&ours, &theirs) {
-        (Ok(ours), Ok(theirs)) => ours == theirs,
-        (Err(InvalidFrame::Malformed { .. }), Err(Refused::Verification(_)))
-        | (Err(InvalidFrame::Missing { .. }), Err(Refused::NoQuestion)) => true,
-        (Err(InvalidFrame::UnknownKind { kind, .. }), Err(Refused::UnknownKind(theirs))) => {
-            kind == theirs
-        }
-        _ => false,
-    };
-    assert!(
-        same,
-        "{frame_type:?} from the {side:?}\nours: {ours:?}\ngenerated: {theirs:?}\ndata: {data:02x?}"
-    );
-    ours.is_ok()
-}
 
 #[test]
 fn recorded_messages_are_read_the_same_both_ways() {

@@ -4,8 +4,8 @@
 use flatbuffers::{
     Follow, ForwardsUOffset, InvalidFlatbuffer, Vector, Verifiable, VerifierOptions,
 };
-use plugin_proto::FrameType;
 use plugin_proto::frame::{HEADER_LEN, MAX_DATA_LEN};
+use plugin_proto::{FrameType, InvalidFrame};
 
 use crate::message::{Bytes, Message, Pair, Side};
 
@@ -48,8 +48,28 @@ pub(crate) enum Refused {
     NoQuestion,
 }
 
+/// Reads a message both ways, which have to agree; tells whether they accept.
+pub(crate) fn agree(side: Side, frame_type: FrameType, data: &[u8]) -> bool {
+    let ours = Message::read(side, frame_type, data);
+    let theirs = read(side, frame_type, data);
+    let same = match (&ours, &theirs) {
+        (Ok(ours), Ok(theirs)) => ours == theirs,
+        (Err(InvalidFrame::Malformed { .. }), Err(Refused::Verification(_)))
+        | (Err(InvalidFrame::Missing { .. }), Err(Refused::NoQuestion)) => true,
+        (Err(InvalidFrame::UnknownKind { kind, .. }), Err(Refused::UnknownKind(theirs))) => {
+            kind == theirs
+        }
+        _ => false,
+    };
+    assert!(
+        same,
+        "{frame_type:?} from the {side:?}\nours: {ours:?}\ngenerated: {theirs:?}\ndata: {data:02x?}"
+    );
+    ours.is_ok()
+}
+
 /// Reads every byte of a message through generated code.
-pub(crate) fn read(side: Side, frame_type: FrameType, data: &[u8]) -> Result<Message, Refused> {
+fn read(side: Side, frame_type: FrameType, data: &[u8]) -> Result<Message, Refused> {
     Ok(match (frame_type, side) {
         (FrameType::Error, _) => Message::Error {
             code: root::<err::Resp<'_>>(data)?.code().0,
