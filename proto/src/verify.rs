@@ -2,10 +2,11 @@
 //! bytes that it comes from were found to be in the buffer and at their place.
 //!
 //! A view takes its fields from here one by one, and each is checked while it is taken, so that one walk
-//! both verifies and reads. When the walk has ended well, all that a message claims to hold has been seen.
-//! It never copies, never allocates but for an error, and needs no `unsafe`: every read is checked again
-//! by the compiler's own bounds checks, so a mistake here could refuse, misread or panic, not read
-//! elsewhere.
+//! both verifies and reads. When the walk has ended well, everything in the message that the schema knows
+//! has been seen; only lists are walked again by those who read them ([`EntryReader`]).
+//!
+//! It never copies, never allocates but for an error, and needs no `unsafe`: every read goes through a
+//! slice, so a mistake here could refuse, misread or panic, but not read elsewhere.
 //!
 //! What is checked are the rules of the Flatbuffers format, in its own terms
 //! (<https://flatbuffers.dev/internals/>). All numbers are little-endian, and each lies at a multiple of its
@@ -28,7 +29,8 @@
 //! no table of the schema holds another of its kind.
 //!
 //! The code that the schema's compiler generates accepts and refuses exactly the same, with the same two
-//! limits: `proto/tests/proto/differential.rs` compares.
+//! limits: `proto/tests/proto/differential.rs` and `limits.rs` compare. What that means in corner cases
+//! stands in `docs/protocol.md`.
 
 use crate::entries::{Entries, EntryReader};
 use crate::frame::{HEADER_LEN, MAX_DATA_LEN};
