@@ -51,8 +51,8 @@ fn damaged_messages_are_read_or_refused_the_same_both_ways() {
         Err(_) => MUTATIONS,
     };
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let whole = [recorded(), written()].concat();
-    let run = |seed| run(&whole, seed, mutations / threads);
+    let samples = [recorded(), written()].concat();
+    let run = |seed| run(&samples, seed, mutations / threads);
     let counts: Vec<Counts> = std::thread::scope(|scope| {
         let threads: Vec<_> = (1..=threads as u64)
             .map(|seed| scope.spawn(move || run(seed)))
@@ -74,17 +74,17 @@ fn damaged_messages_are_read_or_refused_the_same_both_ways() {
 
 /// A message, and how it is meant to be read.
 #[derive(Clone)]
-struct Whole {
+struct Sample {
     frame_type: FrameType,
     side: Side,
     data: Vec<u8>,
 }
 
-fn recorded() -> Vec<Whole> {
+fn recorded() -> Vec<Sample> {
     let captures = Capture::all();
     let frames = captures.iter().flat_map(|capture| &capture.frames);
     frames
-        .map(|frame| Whole {
+        .map(|frame| Sample {
             frame_type: frame.frame_type(),
             side: frame.from,
             data: frame.data[..frame.data.len().min(LONGEST)].to_vec(),
@@ -92,11 +92,11 @@ fn recorded() -> Vec<Whole> {
         .collect()
 }
 
-fn written() -> Vec<Whole> {
+fn written() -> Vec<Sample> {
     let (mut runner, mut writer) = (TestRunner::deterministic(), FrameWriter::new());
     let mut write = || {
         let message = messages().new_tree(&mut runner).unwrap().current();
-        Whole {
+        Sample {
             frame_type: message.frame_type(),
             side: message.side(),
             data: message.write(&mut writer).unwrap().unwrap()[HEADER_LEN..].to_vec(),
@@ -111,16 +111,16 @@ struct Counts {
     refused: usize,
 }
 
-fn run(whole: &[Whole], seed: u64, mutations: usize) -> Counts {
-    let others: Vec<Vec<u8>> = whole.iter().map(|whole| whole.data.clone()).collect();
+fn run(samples: &[Sample], seed: u64, mutations: usize) -> Counts {
+    let others: Vec<Vec<u8>> = samples.iter().map(|sample| sample.data.clone()).collect();
     let (mut random, mut buffer) = (Random(seed), FrameBuffer::new());
     let mut counts = Counts::default();
     for _ in 0..mutations {
-        let Whole {
+        let Sample {
             frame_type,
             side,
             mut data,
-        } = whole[random.below(whole.len())].clone();
+        } = samples[random.below(samples.len())].clone();
         for _ in 0..=random.below(3) {
             damage(&mut data, &others, &mut random);
         }
@@ -129,11 +129,11 @@ fn run(whole: &[Whole], seed: u64, mutations: usize) -> Counts {
             agree(other_side, other_type, data);
             agree(side, frame_type, data)
         });
-        *if accepted {
-            &mut counts.accepted
+        if accepted {
+            counts.accepted += 1;
         } else {
-            &mut counts.refused
-        } += 1;
+            counts.refused += 1;
+        }
     }
     counts
 }

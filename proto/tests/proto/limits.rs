@@ -118,11 +118,11 @@ fn both_count_bytes_alike() {
         assert!(accepted(enough) && !accepted(too_much), "{}", shape.name);
         while too_much - enough > 1 {
             let middle = enough.midpoint(too_much);
-            *if accepted(middle) {
-                &mut enough
+            if accepted(middle) {
+                enough = middle;
             } else {
-                &mut too_much
-            } = middle;
+                too_much = middle;
+            }
         }
         assert!(accepted(enough) && !accepted(too_much), "{}", shape.name);
     }
