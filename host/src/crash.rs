@@ -33,7 +33,8 @@ pub use handler::install;
 pub use mappings::{Mapping, mappings};
 pub use quarantine::{Counted, Culprit, MAX_CULPRITS, Quarantine, Quarantined};
 pub use report::{
-    Blamed, Cause, CrashedThread, Frame, InsidePlugin, OpenCall, Report, Rule, SuspectedGeneration,
+    Address, Blamed, Cause, CrashedThread, Frame, InsidePlugin, OpenCall, Report, Rule,
+    SuspectedGeneration,
 };
 pub use report_files::{MAX_REPORTS, publish};
 

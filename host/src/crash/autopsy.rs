@@ -18,7 +18,7 @@ use super::{
     mappings::{Mapping, as_mapped},
     record::{self, Record},
     report::{
-        Blamed, Cause, CrashedThread, Frame, InsidePlugin, OpenCall, Report, Rule,
+        Address, Blamed, Cause, CrashedThread, Frame, InsidePlugin, OpenCall, Report, Rule,
         SuspectedGeneration, now, signal_name,
     },
 };
@@ -27,6 +27,10 @@ use crate::shared_memory::threads::{Inside, ThreadSlots};
 /// Innermost frames in which a plugin's library counts: what a plugin calls to its own ruin, such as
 /// `free` or `abort`, is not deep, and whoever waits far up the stack is innocent.
 const FRAMES_THAT_COUNT: usize = 16;
+
+/// Open calls, and threads inside plugins, that a report lists: those of the plugin that is blamed
+/// first.
+const MAX_LISTED: usize = 256;
 
 /// How far from the end of the stack an address is taken for an overflow of it, in bytes.
 const NEAR_THE_STACK: u64 = 64 << 10;
@@ -114,6 +118,12 @@ impl Autopsy<'_> {
         let cause = self.cause(record.as_ref());
         let judged = self.judge(&cause, record.as_ref(), &frames, &inside);
         let at_plugin = frames.first().and_then(|frame| frame.plugin);
+        let blamed = judged.blamed.as_ref();
+        let blamed = blamed.map_or(0, |blamed| blamed.generation.number);
+        let (open_calls, calls_left_out) = listed(self.open_calls.clone(), |call| {
+            blamed != 0 && call.generation == blamed
+        });
+        let (inside, _) = listed(inside, |inside| inside.plugin == blamed);
         Report {
             at: now(),
             pid: self.pid,
@@ -125,10 +135,7 @@ impl Autopsy<'_> {
                     .inside()
                     .map(|(number, activity)| self.inside(record.thread, number, activity.name())),
             }),
-            in_plugins_library: judged
-                .blamed
-                .as_ref()
-                .is_some_and(|blamed| at_plugin == Some(blamed.generation.number)),
+            in_plugins_library: judged.blamed.is_some() && at_plugin == Some(blamed),
             cause,
             blamed: judged.blamed,
             suspects: judged.suspects,
@@ -136,7 +143,8 @@ impl Autopsy<'_> {
                 .iter()
                 .map(|inside| self.inside(inside.thread, inside.plugin, inside.activity.name()))
                 .collect(),
-            open_calls: self.named(self.open_calls.clone()),
+            open_calls: self.named(open_calls),
+            calls_left_out,
             backtrace: frames,
         }
     }
@@ -177,7 +185,7 @@ impl Autopsy<'_> {
             signal,
             name,
             code: essentials.code,
-            address: has_address.then_some(essentials.address),
+            address: has_address.then_some(Address(essentials.address)),
             stack_overflow: has_address
                 && signal == libc::SIGSEGV
                 && essentials.address.abs_diff(essentials.stack) < NEAR_THE_STACK,
@@ -281,14 +289,22 @@ impl Autopsy<'_> {
             generations.find(|generation| generation.copy == mapping.path)
         });
         Frame {
-            address,
+            address: Address(address),
             library: mapping.map(|mapping| mapping.path.clone()),
-            offset: mapping.map(|mapping| executed.saturating_sub(mapping.base)),
+            offset: mapping.map(|mapping| Address(executed.saturating_sub(mapping.base))),
             plugin: plugin.map(|plugin| plugin.number),
             function: None,
             into: None,
         }
     }
+}
+
+/// As many as a report lists, those that matter most first; and how many are left out.
+fn listed<T>(mut all: Vec<T>, matters: impl Fn(&T) -> bool) -> (Vec<T>, usize) {
+    all.sort_by_key(|item| !matters(item));
+    let left_out = all.len().saturating_sub(MAX_LISTED);
+    all.truncate(MAX_LISTED);
+    (all, left_out)
 }
 
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de};
 
 use super::{autopsy::KnownGeneration, symbols::functions_at};
 use crate::shared_memory::connections::{CallKind, State};
@@ -36,10 +36,37 @@ pub struct Report {
     pub thread: Option<CrashedThread>,
     /// Every thread that was inside a plugin.
     pub inside_plugins: Vec<InsidePlugin>,
-    /// The calls that were open.
+    /// The calls that were open, those of the plugin that is blamed first.
     pub open_calls: Vec<OpenCall>,
+    /// How many more were open.
+    pub calls_left_out: usize,
     /// The instruction that was executed, if it was a fault, and the callers, innermost first.
     pub backtrace: Vec<Frame>,
+}
+
+/// An address, or an offset in a file; written as tools take it: `0x1f`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address(pub u64);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").unwrap_or_default();
+        let address = u64::from_str_radix(digits, 16);
+        address.map(Self).map_err(de::Error::custom)
+    }
 }
 
 /// What ended a worker.
@@ -55,7 +82,7 @@ pub enum Cause {
         /// Why it was sent, as the kernel says it.
         code: i32,
         /// The address that could not be accessed or executed, where there is one.
-        address: Option<u64>,
+        address: Option<Address>,
         /// Whether it looks as if the stack had been too small.
         stack_overflow: bool,
     },
@@ -175,11 +202,11 @@ impl OpenCall {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// The instruction, or what a call would have returned to.
-    pub address: u64,
+    pub address: Address,
     /// The file with the code.
     pub library: Option<PathBuf>,
     /// Where in it, as `addr2line` takes it.
-    pub offset: Option<u64>,
+    pub offset: Option<Address>,
     /// The number of the generation whose library that is.
     pub plugin: Option<u64>,
     /// The function.
@@ -202,7 +229,10 @@ impl Report {
             let mut frames: Vec<&mut Frame> = frames
                 .filter(|frame| frame.library.as_ref() == Some(&library))
                 .collect();
-            let offsets: Vec<u64> = frames.iter().filter_map(|frame| frame.offset).collect();
+            let offsets: Vec<u64> = frames
+                .iter()
+                .filter_map(|frame| Some(frame.offset?.0))
+                .collect();
             for (frame, found) in frames.iter_mut().zip(functions_at(&library, &offsets)) {
                 (frame.function, frame.into) = found.unzip();
             }
@@ -255,7 +285,7 @@ impl Report {
         }
         let shown = &requests[..requests.len().min(REQUESTS_SHOWN)];
         write_list(f, "; open calls: ", shown)?;
-        match requests.len() - shown.len() {
+        match requests.len() - shown.len() + self.calls_left_out {
             0 => Ok(()),
             more => write!(f, " and {more} more"),
         }
@@ -289,7 +319,7 @@ impl fmt::Display for Cause {
             } => {
                 write!(f, "died of {name}")?;
                 if let Some(address) = address {
-                    write!(f, " at address {address:#x}")?;
+                    write!(f, " at address {address}")?;
                 }
                 if *stack_overflow {
                     f.write_str(" (its stack overflowed)")?;
@@ -325,8 +355,8 @@ impl fmt::Display for Frame {
         }
         let library = self.library.as_ref().and_then(|path| path.file_name());
         match (library, self.offset) {
-            (Some(library), Some(offset)) => write!(f, "{}+{offset:#x}", library.display()),
-            _ => write!(f, "{:#x}", self.address),
+            (Some(library), Some(offset)) => write!(f, "{}+{offset}", library.display()),
+            _ => write!(f, "{}", self.address),
         }
     }
 }

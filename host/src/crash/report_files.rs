@@ -90,6 +90,7 @@ mod tests {
             thread: None,
             inside_plugins: Vec::new(),
             open_calls: Vec::new(),
+            calls_left_out: 0,
             backtrace: Vec::new(),
         }
     }

@@ -46,24 +46,28 @@ impl Dead {
     }
 
     fn report_after(&self, killed_for: Option<KilledFor>) -> Report {
+        let call = OpenCall {
+            request_id: 4_711,
+            phase: "request".to_owned(),
+            generation: CULPRIT,
+            state: "in call".to_owned(),
+            plugin: None,
+        };
+        self.autopsy(killed_for, vec![call]).report()
+    }
+
+    fn autopsy(&self, killed_for: Option<KilledFor>, open_calls: Vec<OpenCall>) -> Autopsy<'_> {
         Autopsy {
             pid: self.pid,
             status: self.status,
             threads: &self.slots,
             generations: &self.generations,
             mappings: &self.mappings,
-            open_calls: vec![OpenCall {
-                request_id: 4_711,
-                phase: "request".to_owned(),
-                generation: CULPRIT,
-                state: "in call".to_owned(),
-                plugin: None,
-            }],
+            open_calls,
             uptime: Duration::from_secs(3),
             host_version: "0.1.0".to_owned(),
             killed_for,
         }
-        .report()
     }
 }
 
@@ -142,7 +146,7 @@ fn a_fault_inside_a_plugin_is_the_plugins_and_told_with_all_that_is_known() {
             signal: libc::SIGSEGV,
             name: "SIGSEGV".to_owned(),
             code: 1,
-            address: Some(0x10),
+            address: Some(Address(0x10)),
             stack_overflow: false,
         }
     );
@@ -159,6 +163,9 @@ fn a_fault_inside_a_plugin_is_the_plugins_and_told_with_all_that_is_known() {
     report.symbolise();
     let innermost = report.backtrace[0].function.as_deref().unwrap();
     assert!(innermost.ends_with("write_where_nothing_is"), "{innermost}");
+    let written = serde_json::to_string(&report).unwrap();
+    assert!(written.contains(r#""address":"0x10""#), "{written}");
+    assert_eq!(serde_json::from_str::<Report>(&written).unwrap(), report);
     let line = report.to_string();
     for expected in [
         &format!("worker {} died of SIGSEGV at address 0x10", dead.pid),
@@ -181,6 +188,34 @@ fn an_abort_is_no_signal_from_outside() {
     assert_eq!(blamed(&report), Some((CULPRIT, Rule::ThreadInside)));
     let line = report.to_string();
     assert!(line.contains("died of SIGABRT in plugin bad"), "{line}");
+}
+
+#[test]
+fn of_many_open_calls_those_of_the_culprit_are_listed_first() {
+    let dead = death_by(
+        "of_many_open_calls_those_of_the_culprit_are_listed_first",
+        || {
+            let _stay = enter(CULPRIT, Activity::Filter);
+            std::process::abort();
+        },
+    );
+    let calls = (0..1_000).map(|request_id| OpenCall {
+        request_id,
+        phase: "response".to_owned(),
+        generation: if request_id >= 998 { CULPRIT } else { 0 },
+        state: "in call".to_owned(),
+        plugin: None,
+    });
+    let report = dead.autopsy(None, calls.collect()).report();
+    assert_eq!((report.open_calls.len(), report.calls_left_out), (256, 744));
+    let first: Vec<_> = report.open_calls[..3]
+        .iter()
+        .map(|it| it.request_id)
+        .collect();
+    assert_eq!(first, [998, 999, 0]);
+    let line = report.to_string();
+    assert!(line.contains("998 (response), 999 (response), 0"), "{line}");
+    assert!(line.contains("and 990 more"), "{line}");
 }
 
 #[test]
