@@ -22,4 +22,5 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod memory;
+pub mod crash;
 pub mod shared_memory;
