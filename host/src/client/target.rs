@@ -54,7 +54,10 @@ impl Target {
         };
         let path = in_order(&decoded(path.as_bytes(), false))
             .ok_or_else(|| format!("`{text}` leads above the root: a gateway refuses it"))?;
-        let args = query.as_deref().map(arguments).unwrap_or_default();
+        let args = query
+            .as_deref()
+            .map(|query| arguments(query.as_bytes()))
+            .unwrap_or_default();
         Ok(Self {
             scheme: scheme.map(str::to_owned),
             authority: authority.map(str::to_owned),
@@ -118,18 +121,21 @@ fn in_order(path: &[u8]) -> Option<Vec<u8>> {
     Some(ordered)
 }
 
-fn arguments(query: &str) -> Vec<Field> {
+/// The arguments of a query, decoded and in order; `z` has no value, `q=` an empty one.
+#[must_use]
+pub fn arguments(query: &[u8]) -> Vec<Field> {
     query
-        .split('&')
-        .map(|argument| match argument.split_once('=') {
-            Some((name, value)) => Field::new(
-                decoded(name.as_bytes(), true),
-                decoded(value.as_bytes(), true),
-            ),
-            None => Field {
-                name: decoded(argument.as_bytes(), true),
-                value: None,
-            },
+        .split(|byte| *byte == b'&')
+        .map(|argument| {
+            let equals = argument.iter().position(|byte| *byte == b'=');
+            let (name, value) = match equals {
+                Some(at) => (&argument[..at], Some(&argument[at + 1..])),
+                None => (argument, None),
+            };
+            Field {
+                name: decoded(name, true),
+                value: value.map(|value| decoded(value, true)),
+            }
         })
         .filter(|argument| !argument.name.is_empty())
         .collect()
