@@ -162,11 +162,10 @@ impl Context<'_> {
     /// The first cookie of a name.
     fn cookie(&self, name: &[u8]) -> Option<Vec<u8>> {
         let cookies = self.header("cookie")?;
-        let found = cookies.split(|byte| *byte == b';').find_map(|cookie| {
+        cookies.split(|byte| *byte == b';').find_map(|cookie| {
             let at = cookie.iter().position(|byte| *byte == b'=')?;
             (cookie[..at].trim_ascii() == name).then(|| cookie[at + 1..].trim_ascii().to_vec())
-        });
-        found
+        })
     }
 }
 
@@ -243,7 +242,9 @@ fn iso8601(time: SystemTime) -> String {
 
 /// Year, month and day, the given number of days after 1 January 1970.
 fn date(mut days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let mut year = 1970;
     loop {
         let length = if is_leap(year) { 366 } else { 365 };

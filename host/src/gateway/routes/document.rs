@@ -14,7 +14,7 @@ pub(super) const MAX_DEPTH: usize = 64;
 /// One value and where it stands.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Its line, from 1.
+    /// Its line, from 1; of a field the line of its name.
     pub(super) line: usize,
     pub(super) value: Value,
 }
@@ -49,8 +49,8 @@ enum Parts {
     List(Vec<Node>),
     Map {
         fields: Vec<(String, Node)>,
-        /// A name whose value has not come yet.
-        name: Option<String>,
+        /// A name whose value has not come yet, and its line.
+        name: Option<(String, usize)>,
     },
 }
 
@@ -119,11 +119,12 @@ fn begin(open: &mut Vec<Open>, line: usize, anchor: usize, parts: Parts) -> Resu
 }
 
 impl Parts {
-    fn take(&mut self, node: Node) -> Result<(), Problem> {
+    fn take(&mut self, mut node: Node) -> Result<(), Problem> {
         match self {
             Self::List(items) => items.push(node),
             Self::Map { fields, name } => match name.take() {
-                Some(name) => {
+                Some((name, line)) => {
+                    node.line = line;
                     if fields.iter().any(|(other, _)| *other == name) {
                         let text = format!("`{name}` is there twice: remove one");
                         return Err(problem(node.line, &text));
@@ -133,7 +134,7 @@ impl Parts {
                 None => {
                     let text = node.value.as_name();
                     let text = text.ok_or_else(|| problem(node.line, "a name is no plain text"))?;
-                    *name = Some(text);
+                    *name = Some((text, node.line));
                 }
             },
         }
@@ -226,11 +227,11 @@ mod tests {
             ("", "1null"),
             ("# only a remark\n#END\n", "1null"),
             ("a: 1\nb: \"1\"\n", "1{a=1#1 b=2'1'}"),
-            ("a:\n  - true\n  - x y\n", "1{a=2[2true 3'x y']}"),
+            ("a:\n  - true\n  - x y\n", "1{a=1[2true 3'x y']}"),
             ("a: {\"127.0.0.1:1980\": 1}", "1{a=1{127.0.0.1:1980=1#1}}"),
             ("a: 007\nb: 1.5\nc: ~", "1{a=1'007' b=2'1.5' c=3null}"),
             ("a: |\n  {\"x\":\n  1}\nb: 2", "1{a=1'{\"x\":\n1}\n' b=4#2}"),
-            ("a: &x {b: 1}\nc: *x", "1{a=1{b=1#1} c=1{b=1#1}}"),
+            ("a: &x {b: 1}\nc: *x", "1{a=1{b=1#1} c=2{b=1#1}}"),
         ] {
             assert_eq!(print(&parse(text).unwrap()), expected, "{text}");
         }

@@ -107,3 +107,6 @@ fn without_port(host: &[u8]) -> &[u8] {
         _ => host,
     }
 }
+
+#[cfg(test)]
+mod tests;

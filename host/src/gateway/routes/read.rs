@@ -8,6 +8,7 @@ mod plugins;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,14 +56,15 @@ impl RouteTable {
             line: None,
             problem,
         };
-        let size = std::fs::metadata(file).map(|metadata| metadata.len());
-        if size.is_ok_and(|size| size > MAX_FILE) {
+        let mut text = Vec::new();
+        std::fs::File::open(file)
+            .and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut text))
+            .map_err(|error| failed(format!("the route file cannot be read: {error}")))?;
+        if text.len() as u64 > MAX_FILE {
             return Err(failed(format!(
-                "the route file is larger than {MAX_FILE} bytes"
+                "the route file is larger than {MAX_FILE} bytes: split the routes among gateways"
             )));
         }
-        let text = std::fs::read(file)
-            .map_err(|error| failed(format!("the route file cannot be read: {error}")))?;
         Self::parse(file, &text, version)
     }
 
