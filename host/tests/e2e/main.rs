@@ -31,6 +31,7 @@ mod extra_info;
 mod failures;
 mod five_plugins;
 mod gateway_recordings;
+mod gateway_routes;
 mod lifecycle;
 mod loading;
 mod logs;

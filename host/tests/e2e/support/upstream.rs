@@ -55,6 +55,11 @@ impl Upstream {
         self.address.to_string()
     }
 
+    /// The port of its node.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// What it sends from now on.
     pub(crate) fn answer(&self, response: Vec<u8>) {
         self.shared.lock().response = response;
