@@ -30,6 +30,7 @@ mod errors;
 mod extra_info;
 mod failures;
 mod five_plugins;
+mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;
 mod lifecycle;

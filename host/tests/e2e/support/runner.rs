@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use plugin_proto::FrameBuffer;
+use plugin_proto::{FrameBuffer, FrameWriter};
 use tempfile::TempDir;
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) type Said = Vec<(usize, Message)>;
 #[derive(Default)]
 struct Shared {
     script: VecDeque<RecordedFrame>,
+    /// Whether configurations are prepared without being in the script.
+    prepares: bool,
     said: Said,
 }
 
@@ -58,8 +60,22 @@ impl Runner {
     /// the recording. A frame of the gateway's beyond it closes the connection.
     pub(crate) fn play(&self, frames: &[RecordedFrame]) {
         let mut shared = self.shared.lock();
+        shared.prepares = false;
         shared.script = frames.iter().cloned().collect();
         shared.said.clear();
+    }
+
+    /// The same for one call: its route's configuration is prepared by the way, where it is asked
+    /// for, and is not in what the gateway said.
+    pub(crate) fn answer(&self, answers: &[RecordedFrame]) {
+        let call = RecordedFrame {
+            connection: 0,
+            from: Side::Gateway,
+            type_byte: 0,
+            data: Vec::new(),
+        };
+        self.play(&[std::slice::from_ref(&call), answers].concat());
+        self.shared.lock().prepares = true;
     }
 
     /// What the gateway has said since then.
@@ -82,6 +98,11 @@ fn serve(number: usize, mut stream: UnixStream, shared: &Mutex<Shared>) {
         let frame_type = frame.frame_type().unwrap();
         let message = Message::read(Side::Gateway, frame_type, frame.data()).unwrap();
         let mut shared = shared.lock();
+        if shared.prepares && matches!(message, Message::Prepare { .. }) {
+            let token = said_by_runner(&Message::Token { conf_token: 1 });
+            stream.write_all(&token.bytes()).unwrap();
+            continue;
+        }
         shared.said.push((number, message));
         let Some(RecordedFrame {
             from: Side::Gateway,
@@ -99,6 +120,18 @@ fn serve(number: usize, mut stream: UnixStream, shared: &Mutex<Shared>) {
             }
             shared.script.pop_front();
         }
+    }
+}
+
+/// A message of a runner's, as if it had been recorded.
+pub(crate) fn said_by_runner(message: &Message) -> RecordedFrame {
+    let mut writer = FrameWriter::new();
+    let frame = message.write(&mut writer).unwrap().unwrap();
+    RecordedFrame {
+        connection: 0,
+        from: Side::Runner,
+        type_byte: frame[0],
+        data: frame[4..].to_vec(),
     }
 }
 
