@@ -231,9 +231,6 @@ fn an_answer_that_is_broken_is_an_exception_whatever_is_allowed() {
 #[test]
 fn a_lost_token_is_prepared_again_three_times_in_all() {
     let stage = Stage::set();
-    stage
-        .runner
-        .answer(&[said_by_runner(&Message::Error { code: 2 })]);
     let gone = said_by_runner(&Message::Error { code: 2 });
     let call = |frame: &RecordedFrame| {
         let mut call = frame.clone();
