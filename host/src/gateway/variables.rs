@@ -229,7 +229,7 @@ fn seconds(time: Duration) -> String {
 }
 
 /// A time in UTC: `2026-11-20T17:54:37+00:00`.
-fn iso8601(time: SystemTime) -> String {
+pub(crate) fn iso8601(time: SystemTime) -> String {
     let seconds = time
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -1,0 +1,1 @@
+//! Requests after changes by plugins.
