@@ -187,3 +187,29 @@ impl Upstream {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_take_turns_as_often_as_their_weights_say() {
+        let node = |host: &str, weight| Node {
+            host: host.to_owned(),
+            port: 80,
+            weight,
+        };
+        let mut upstream = Upstream {
+            id: None,
+            nodes: vec![node("a", 2), node("b", 1)],
+            pass_host: PassHost::Pass,
+        };
+        let turns: String = (0..6)
+            .filter_map(|number| upstream.node(number))
+            .map(|node| node.host.as_str())
+            .collect();
+        assert_eq!(turns, "aabaab");
+        upstream.nodes.clear();
+        assert_eq!(upstream.node(1), None);
+    }
+}

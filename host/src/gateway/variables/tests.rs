@@ -1,3 +1,5 @@
+//! Variables of one request, asked for by name.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a failed expectation is the test's result"

@@ -1,3 +1,5 @@
+//! Which of several routes is found for a request.
+
 use std::path::Path;
 
 use crate::gateway::routes::RouteTable;

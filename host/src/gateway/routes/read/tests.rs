@@ -1,3 +1,5 @@
+//! Route files: what they mean, what is warned of, and what is refused.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a failed expectation is the test's result"

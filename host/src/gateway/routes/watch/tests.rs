@@ -1,3 +1,5 @@
+//! A route file that is edited while it is watched.
+
 #![allow(
     clippy::unwrap_used,
     reason = "a failed expectation is the test's result"
