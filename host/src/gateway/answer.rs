@@ -2,6 +2,7 @@
 
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Frame};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 
@@ -54,7 +55,7 @@ pub(super) fn whole(body: impl Into<Bytes>) -> Body {
 /// An answer with these headers: the first of a name sets, later ones add.
 pub(super) fn response(status: u16, headers: &[Field], body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = status_code(status);
+    set_status(&mut response, status);
     for header in headers {
         add(response.headers_mut(), header);
     }
@@ -87,15 +88,14 @@ pub(super) fn stop(stop: Stop, pending: &[Field]) -> Response<Body> {
 
 /// The gateway's own page for an error.
 pub(super) fn error_page(status: u16) -> Response<Body> {
-    let code = status_code(status);
-    let title = format!("{status} {}", reason(code));
+    let title = format!("{status} {}", reason(status_code(status)));
     let title = title.trim();
     let page = format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
          <hr><center>{SERVER_NAME}, for development</center>\r\n</body>\r\n</html>\r\n"
     );
     let mut response = Response::new(whole(page));
-    *response.status_mut() = code;
+    set_status(&mut response, status);
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
     response
@@ -156,9 +156,19 @@ fn status_code(status: u16) -> StatusCode {
     }
 }
 
+fn set_status(response: &mut Response<Body>, status: u16) {
+    let code = status_code(status);
+    *response.status_mut() = code;
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(reason(code).as_bytes()));
+}
+
 /// The words of a status, as Nginx puts them.
 fn reason(code: StatusCode) -> &'static str {
     match code.as_u16() {
+        302 => "Moved Temporarily",
+        408 => "Request Time-out",
         413 => "Request Entity Too Large",
         414 => "Request-URI Too Large",
         503 => "Service Temporarily Unavailable",

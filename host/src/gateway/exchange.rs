@@ -301,6 +301,3 @@ impl Exchange {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -52,7 +52,7 @@ impl Show {
                 line(self.paint.bad(&shown(reason.as_bytes())));
                 line(match call.degraded {
                     true => "the request goes on without them (allow_degradation)".to_owned(),
-                    false => "the client gets 503; the host's log tells why".to_owned(),
+                    false => "the client gets an error; the host's log tells why".to_owned(),
                 });
                 return block;
             }
