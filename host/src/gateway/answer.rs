@@ -3,6 +3,7 @@
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Frame};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
+use hyper::ext::ReasonPhrase;
 use hyper::{Response, StatusCode};
 
 use super::encoding;
@@ -53,8 +54,7 @@ pub(super) fn whole(body: impl Into<Bytes>) -> Body {
 
 /// An answer with these headers: the first of a name sets, later ones add.
 pub(super) fn response(status: u16, headers: &[Field], body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status_code(status);
+    let mut response = of_status(status_code(status), body);
     for header in headers {
         add(response.headers_mut(), header);
     }
@@ -94,10 +94,20 @@ pub(super) fn error_page(status: u16) -> Response<Body> {
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
          <hr><center>{SERVER_NAME}, for development</center>\r\n</body>\r\n</html>\r\n"
     );
-    let mut response = Response::new(whole(page));
-    *response.status_mut() = code;
+    let mut response = of_status(code, whole(page));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
+    response
+}
+
+/// Without headers; the status line is Nginx's.
+fn of_status(code: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    if code.canonical_reason() != Some(reason(code)) {
+        let words = ReasonPhrase::from_static(reason(code).as_bytes());
+        response.extensions_mut().insert(words);
+    }
     response
 }
 

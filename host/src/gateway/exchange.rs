@@ -231,9 +231,8 @@ impl Exchange {
             self.response_headers.push(Field { name, value });
         }
         if let Some(body) = rewrite.body.filter(|body| !body.is_empty()) {
-            self.set_header("content-length", body.len().to_string().as_bytes());
-            self.headers
-                .retain(|header| !header.name.eq_ignore_ascii_case(b"transfer-encoding"));
+            // Headers stay as they are: the next plugin gets to see those of the old body, and the
+            // upstream's are made from the new one.
             self.body = body.into();
         }
     }

@@ -18,9 +18,9 @@ use super::echo;
 use super::event::{CallDone, Effect, Event, Listener, Phase};
 use super::exchange::Exchange;
 use super::routes::{ExtPlugin, PassHost};
-use super::runner::{Call, Runner};
+use super::runner::{Call, CallError, Runner};
 use super::upstream::{self, Received, UpstreamError};
-use crate::client::{Field, Question, RequestEffect, ResponseEffect};
+use crate::client::{ClientError, Field, Question, RequestEffect, ResponseEffect};
 
 /// Headers of the client's that are about its own connection and not for an upstream.
 const HOP_BY_HOP: [&str; 7] = [
@@ -32,6 +32,13 @@ const HOP_BY_HOP: [&str; 7] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// The status of a call without an answer.
+const UNAVAILABLE: u16 = 503;
+
+/// The status of an answer that cannot be read: in the real gateway an exception, which no
+/// degradation helps.
+const EXCEPTION: u16 = 500;
 
 /// What the phases need beside the request.
 pub(super) struct Phases<'g> {
@@ -56,7 +63,8 @@ enum Called {
     Effect(Effect),
     /// No answer, and the route says to go on.
     Degraded,
-    Failed,
+    /// No answer; the client gets this status.
+    Failed(u16),
 }
 
 impl Phases<'_> {
@@ -103,7 +111,7 @@ impl Phases<'_> {
                 None
             }
             Called::Effect(_) | Called::Degraded => None,
-            Called::Failed => Some(answer::error_page(503)),
+            Called::Failed(status) => Some(answer::error_page(status)),
         }
     }
 
@@ -153,7 +161,8 @@ impl Phases<'_> {
                 (status, headers, body.filter(|body| !body.is_empty()))
             }
             Called::Effect(_) | Called::Degraded => (upstream_status, Vec::new(), None),
-            Called::Failed => (503, Vec::new(), None),
+            Called::Failed(EXCEPTION) => return Ok(answer::error_page(EXCEPTION)),
+            Called::Failed(status) => (status, Vec::new(), None),
         };
         let mut pending = std::mem::take(&mut exchange.response_headers);
         pending.retain(|pending| {
@@ -182,6 +191,7 @@ impl Phases<'_> {
     ) -> Called {
         let began = Instant::now();
         let mut response = None;
+        let mut failed = UNAVAILABLE;
         let result = match call {
             None => Err("the protocol has no name for this method".to_owned()),
             Some(mut call) => {
@@ -190,10 +200,13 @@ impl Phases<'_> {
                 if let Call::Response(upstream) = call {
                     response = Some(upstream);
                 }
+                if let Err(CallError::Client(ClientError::Broken(_))) = &made {
+                    failed = EXCEPTION;
+                }
                 made.map_err(|error| error.to_string())
             }
         };
-        let degraded = result.is_err() && plugin.allow_degradation;
+        let degraded = result.is_err() && plugin.allow_degradation && failed != EXCEPTION;
         if let Err(reason) = &result {
             tracing::error!(route = exchange.route.id, phase = phase.name(), degraded, "{reason}");
         }
@@ -213,7 +226,7 @@ impl Phases<'_> {
         match done.result {
             Ok(effect) => Called::Effect(effect),
             Err(_) if degraded => Called::Degraded,
-            Err(_) => Called::Failed,
+            Err(_) => Called::Failed(failed),
         }
     }
 
