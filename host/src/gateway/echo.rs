@@ -9,18 +9,23 @@ use super::answer;
 use super::upstream::Received;
 use crate::client::Field;
 
-/// One JSON object: `method`, `uri`, `headers` and `body`. Bytes that are no text are
-/// `{"hex": "..."}`.
+/// One JSON object, a header on a line: `method`, `uri`, `headers` and `body`. Bytes that are no
+/// text are `{"hex": "..."}`.
 pub(super) fn respond(method: &str, uri: &str, headers: &[Field], body: &Bytes) -> Received {
-    let headers: Vec<Value> = headers
+    let headers: Vec<String> = headers
         .iter()
         .map(|header| {
             let value = header.value.as_deref().unwrap_or_default();
-            json!([text(&header.name), text(value)])
+            format!("    [{}, {}]", text(&header.name), text(value))
         })
         .collect();
-    let told = json!({"method": method, "uri": uri, "headers": headers, "body": text(body)});
-    let told = format!("{told:#}\n");
+    let told = format!(
+        "{{\n  \"method\": {},\n  \"uri\": {},\n  \"headers\": [\n{}\n  ],\n  \"body\": {}\n}}\n",
+        text(method.as_bytes()),
+        text(uri.as_bytes()),
+        headers.join(",\n"),
+        text(body),
+    );
     let length = told.len().to_string();
     Received {
         status: StatusCode::OK,

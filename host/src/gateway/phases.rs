@@ -124,7 +124,11 @@ impl Phases<'_> {
         let received = self.reach(Way::Proxied, exchange, spelling).await?;
         let mut response = answer::response(received.status.as_u16(), &received.headers, received.body);
         for header in &exchange.response_headers {
-            answer::add(response.headers_mut(), header);
+            // Nginx has one place for these, and the upstream's are there.
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name.as_bytes());
+            if !is("content-type") && !is("content-length") {
+                answer::add(response.headers_mut(), header);
+            }
         }
         *response.extensions_mut() = received.spelling;
         Ok(response)

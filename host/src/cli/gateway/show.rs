@@ -73,7 +73,7 @@ impl Show {
         for text in told.lines {
             line(format!("  {text}"));
         }
-        if let Some(body) = told.body {
+        if let Some(body) = told.body.filter(|_| told.action != "rewrite") {
             line(format!("  body of {} bytes", body.len()));
         }
         for note in told.notes {
