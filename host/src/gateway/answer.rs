@@ -54,8 +54,7 @@ pub(super) fn whole(body: impl Into<Bytes>) -> Body {
 
 /// An answer with these headers: the first of a name sets, later ones add.
 pub(super) fn response(status: u16, headers: &[Field], body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    set_status(&mut response, status);
+    let mut response = of_status(status_code(status), body);
     for header in headers {
         add(response.headers_mut(), header);
     }
@@ -67,7 +66,8 @@ pub(super) fn stop(stop: Stop, pending: &[Field]) -> Response<Body> {
     let status = if stop.status == 0 { 200 } else { stop.status };
     let body = stop.body.unwrap_or_default();
     let named = |name: &[u8]| {
-        let same = |header: &&Field| header.value.is_some() && header.name.eq_ignore_ascii_case(name);
+        let same =
+            |header: &&Field| header.value.is_some() && header.name.eq_ignore_ascii_case(name);
         stop.headers.iter().find(same)
     };
     let mut headers: Vec<Field> = pending.to_vec();
@@ -88,16 +88,27 @@ pub(super) fn stop(stop: Stop, pending: &[Field]) -> Response<Body> {
 
 /// The gateway's own page for an error.
 pub(super) fn error_page(status: u16) -> Response<Body> {
-    let title = format!("{status} {}", reason(status_code(status)));
+    let code = status_code(status);
+    let title = format!("{status} {}", reason(code));
     let title = title.trim();
     let page = format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
          <hr><center>{SERVER_NAME}, for development</center>\r\n</body>\r\n</html>\r\n"
     );
-    let mut response = Response::new(whole(page));
-    set_status(&mut response, status);
+    let mut response = of_status(code, whole(page));
     let html = HeaderValue::from_static("text/html; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, html);
+    response
+}
+
+/// Without headers; the status line is Nginx's.
+fn of_status(code: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    if code.canonical_reason() != Some(reason(code)) {
+        let words = ReasonPhrase::from_static(reason(code).as_bytes());
+        response.extensions_mut().insert(words);
+    }
     response
 }
 
@@ -156,19 +167,9 @@ fn status_code(status: u16) -> StatusCode {
     }
 }
 
-fn set_status(response: &mut Response<Body>, status: u16) {
-    let code = status_code(status);
-    *response.status_mut() = code;
-    response
-        .extensions_mut()
-        .insert(ReasonPhrase::from_static(reason(code).as_bytes()));
-}
-
 /// The words of a status, as Nginx puts them.
 fn reason(code: StatusCode) -> &'static str {
     match code.as_u16() {
-        302 => "Moved Temporarily",
-        408 => "Request Time-out",
         413 => "Request Entity Too Large",
         414 => "Request-URI Too Large",
         503 => "Service Temporarily Unavailable",
@@ -185,9 +186,16 @@ mod tests {
     )]
     use super::*;
 
-    fn stopped(status: u16, headers: &[(&str, &str)], body: &str, pending: &[(&str, &str)]) -> Response<Body> {
+    fn stopped(
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+        pending: &[(&str, &str)],
+    ) -> Response<Body> {
         let fields = |list: &[(&str, &str)]| -> Vec<Field> {
-            list.iter().map(|(name, value)| Field::new(*name, *value)).collect()
+            list.iter()
+                .map(|(name, value)| Field::new(*name, *value))
+                .collect()
         };
         let answer = Stop {
             status,
@@ -208,7 +216,12 @@ mod tests {
     fn repeated_headers_of_a_stop_are_all_sent_and_the_server_is_ours() {
         let response = stopped(
             0,
-            &[("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("Server", "x"), ("X", "a\r\nb")],
+            &[
+                ("Set-Cookie", "a=1"),
+                ("set-cookie", "b=2"),
+                ("Server", "x"),
+                ("X", "a\r\nb"),
+            ],
             "body",
             &[("set-cookie", "old=1"), ("x-kept", "1")],
         );
@@ -223,7 +236,10 @@ mod tests {
     #[test]
     fn a_refusal_without_a_body_is_the_gateways_page() {
         let response = stopped(503, &[("x-why", "tired")], "", &[]);
-        assert_eq!(values(&response, "content-type"), ["text/html; charset=utf-8"]);
+        assert_eq!(
+            values(&response, "content-type"),
+            ["text/html; charset=utf-8"]
+        );
         assert_eq!(values(&response, "x-why"), ["tired"]);
         let response = stopped(302, &[("location", "/")], "", &[]);
         assert_eq!(values(&response, "content-type"), [DEFAULT_TYPE]);
@@ -233,7 +249,11 @@ mod tests {
     #[test]
     fn a_status_that_hyper_cannot_write_does_not_end_the_gateway() {
         for (status, expected) in [(99, 502), (101, 502), (65_535, 200), (600, 600), (0, 200)] {
-            assert_eq!(stopped(status, &[], "b", &[]).status(), expected, "{status}");
+            assert_eq!(
+                stopped(status, &[], "b", &[]).status(),
+                expected,
+                "{status}"
+            );
         }
     }
 }

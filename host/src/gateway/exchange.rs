@@ -74,7 +74,10 @@ impl Exchange {
         route: Arc<Route>,
         request_id: String,
     ) -> Self {
-        let query = target.query.as_ref().map(|query| query.clone().into_bytes());
+        let query = target
+            .query
+            .as_ref()
+            .map(|query| query.clone().into_bytes());
         let fields = headers.iter().map(|header| {
             let value = header.value.as_ref().map_or(0, Vec::len);
             header.name.len() + value + 4
@@ -231,9 +234,8 @@ impl Exchange {
             self.response_headers.push(Field { name, value });
         }
         if let Some(body) = rewrite.body.filter(|body| !body.is_empty()) {
-            self.set_header("content-length", body.len().to_string().as_bytes());
-            self.headers
-                .retain(|header| !header.name.eq_ignore_ascii_case(b"transfer-encoding"));
+            // Headers stay as they are: the next plugin gets to see those of the old body, and the
+            // upstream's are made from the new one.
             self.body = body.into();
         }
     }

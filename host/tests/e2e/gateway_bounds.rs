@@ -9,12 +9,7 @@ use std::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{
-    Host, PATIENCE,
-    http::HttpGateway,
-    runner::Runner,
-    upstream::Upstream,
-};
+use crate::support::{Host, PATIENCE, http::HttpGateway, runner::Runner, upstream::Upstream};
 
 /// A gateway with a route to the built-in upstream, and no host.
 fn start(flags: &[&str]) -> HttpGateway {
@@ -52,7 +47,11 @@ fn an_upstreams_body_above_the_bound_is_refused_only_where_plugins_look_at_it() 
         { "uri": "/passed", "upstream": nodes },
     ]});
     let directory = TempDir::new().unwrap();
-    std::fs::write(directory.path().join("apisix.yaml"), format!("{file}\n#END\n")).unwrap();
+    std::fs::write(
+        directory.path().join("apisix.yaml"),
+        format!("{file}\n#END\n"),
+    )
+    .unwrap();
     let socket = format!("--socket={}", host.socket().display());
     let gateway = HttpGateway::start_in(directory, &[&socket, "--max-body-bytes=10"]);
     assert_eq!(gateway.get("/seen", &[]).code(), 502);
@@ -65,7 +64,9 @@ fn connections_above_the_bound_wait_for_a_place() {
     let gateway = start(&["--max-connections=1"]);
     let connect = || {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
         stream
     };
     let answers = |stream: &mut TcpStream, patience: Duration| {

@@ -63,7 +63,10 @@ fn five_routes() -> Vec<Value> {
         route(
             "/tea",
             "pre-req",
-            &[("fault-injection", json!({ "http_status": 418, "body": "no tea here" }))],
+            &[(
+                "fault-injection",
+                json!({ "http_status": 418, "body": "no tea here" }),
+            )],
         ),
         route("/busy", "pre-req", &[("limit-req", limit)]),
         route(
@@ -78,9 +81,9 @@ fn five_routes() -> Vec<Value> {
 
 /// A gateway that starts a host for these plugins by itself, and the directory that they are in.
 fn with_own_host(plugins: &[&str], routes: &[Value], flags: &[&str]) -> (HttpGateway, PluginDir) {
-    let installed = plugins
-        .iter()
-        .fold(PluginDir::new(), |directory, plugin| directory.with(plugin, json!({})));
+    let installed = plugins.iter().fold(PluginDir::new(), |directory, plugin| {
+        directory.with(plugin, json!({}))
+    });
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("apisix.yaml"), file_of(routes)).unwrap();
     let plugin_dir = format!("--plugin-dir={}", installed.path(""));
@@ -146,9 +149,8 @@ fn bytes_that_are_no_text_reach_a_plugin_and_come_back() {
     let routes = [route("/*", "pre-req", &[("scripted", steps)])];
     let host = Host::with("scripted");
     let gateway = HttpGateway::start(&file_of(&routes), &host.socket());
-    let answer = gateway.send(
-        b"GET /%ff?b=%fe HTTP/1.1\r\nHost: x\r\nX-Raw: \xfd\r\nConnection: close\r\n\r\n",
-    );
+    let answer = gateway
+        .send(b"GET /%ff?b=%fe HTTP/1.1\r\nHost: x\r\nX-Raw: \xfd\r\nConnection: close\r\n\r\n");
     let told = echoed(&answer);
     let headers = told["headers"].as_array().unwrap();
     for expected in [
@@ -213,7 +215,9 @@ fn a_request_that_is_open_at_the_end_is_answered() {
     let mut gateway = HttpGateway::start(&file_of(&routes), &host.socket());
     let mut stream = TcpStream::connect(gateway.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
     // Where its plugin is called, the request is surely there.
     host.log_line(&["chain ready"]);
     let status = gateway.stop();
@@ -270,7 +274,10 @@ fn calls_are_shown_with_their_changes_and_requests_on_a_line() {
     let (gateway, _plugins) = with_own_host(&FIVE, &five_routes(), &["--print-calls"]);
     gateway.get("/hello?a=1", &["User-Agent: me"]);
     gateway.get("/page", &[]);
-    gateway.log_line(&["-> GET /hello?a=1 route hello ext-plugin-pre-req: say ", " us"]);
+    gateway.log_line(&[
+        "-> GET /hello?a=1 route hello ext-plugin-pre-req: say ",
+        " us",
+    ]);
     gateway.log_line(&["stop: the client gets this, and nothing goes upstream"]);
     gateway.log_line(&["X-Resp-A6-Runner: Rust"]);
     gateway.log_line(&["body of 5 bytes"]);
@@ -279,7 +286,10 @@ fn calls_are_shown_with_their_changes_and_requests_on_a_line() {
         "127.0.0.1 - - [",
         " +0000] gw.example \"GET /hello?a=1 HTTP/1.1\" 200 5 \"-\" \"me\" ",
     ]);
-    assert!(!gateway.log().contains("\x1b["), "colours where nobody looks");
+    assert!(
+        !gateway.log().contains("\x1b["),
+        "colours where nobody looks"
+    );
 }
 
 #[test]
@@ -315,7 +325,11 @@ fn tokens_outlive_what_a_worker_remembers_and_connections_are_used_again() {
         .filter(|(_, message)| matches!(message, Message::Prepare { .. }));
     assert_eq!(prepares.count(), 12);
     let connections: BTreeSet<_> = said.iter().map(|(connection, _)| connection).collect();
-    assert_eq!(connections.len(), 2, "one for the call, and one to prepare on");
+    assert_eq!(
+        connections.len(),
+        2,
+        "one for the call, and one to prepare on"
+    );
 }
 
 /// A frame of the gateway's, whatever it says.

@@ -38,7 +38,11 @@ impl Show {
             "{} {} {} {} {}\n",
             self.paint.dim("->"),
             shown(call.request.as_bytes()),
-            self.paint.dim(&format!("route {} {}:", shown(call.route.as_bytes()), call.phase.name())),
+            self.paint.dim(&format!(
+                "route {} {}:",
+                shown(call.route.as_bytes()),
+                call.phase.name()
+            )),
             shown(plugins.as_bytes()),
             self.paint.dim(&format!("{} us", call.took.as_micros())),
         );
@@ -122,7 +126,12 @@ fn local_time(time: SystemTime) -> String {
     // 2026-11-20T17:54:37+00:00
     let month = iso[5..7].parse::<usize>().unwrap_or(1);
     let month = MONTHS[(month.max(1) - 1) % 12];
-    format!("{}/{month}/{}:{} +0000", &iso[8..10], &iso[..4], &iso[11..19])
+    format!(
+        "{}/{month}/{}:{} +0000",
+        &iso[8..10],
+        &iso[..4],
+        &iso[11..19]
+    )
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ impl Response {
     /// The body without the framing of its chunks.
     pub(crate) fn body(&self) -> String {
         let body = match self.header("transfer-encoding") {
-            Some("chunked") => without_chunks(&self.raw_body),
+            Some("chunked") => chunks(&self.raw_body).concat(),
             _ => self.raw_body.clone(),
         };
         latin1(&body)
@@ -184,17 +184,18 @@ pub(crate) fn read_head(head: &[u8]) -> (String, Vec<(String, String)>) {
     (first, headers.collect())
 }
 
-/// Takes a body out of its chunks.
-pub(crate) fn without_chunks(mut body: &[u8]) -> Vec<u8> {
-    let mut content = Vec::new();
+/// The chunks of a body that travels in chunks.
+pub(crate) fn chunks(mut body: &[u8]) -> Vec<&[u8]> {
+    let mut chunks = Vec::new();
     loop {
         let end = body.windows(2).position(|part| part == b"\r\n").unwrap();
         let size = usize::from_str_radix(&latin1(&body[..end]), 16).unwrap();
         if size == 0 {
-            return content;
+            return chunks;
         }
-        content.extend_from_slice(&body[end + 2..][..size]);
-        body = &body[end + 2 + size + 2..];
+        let (chunk, rest) = body[end + 2..].split_at(size);
+        chunks.push(chunk);
+        body = &rest[2..];
     }
 }
 

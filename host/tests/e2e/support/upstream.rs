@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::http::{read_head, without_chunks};
+use super::http::{chunks, read_head};
 
 /// A request as the upstream got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ fn serve(stream: &mut TcpStream, shared: &Mutex<Shared>) {
     };
     let body = if value("transfer-encoding") == Some("chunked") {
         while !bytes[end + 2..].ends_with(b"\r\n0\r\n\r\n") && read_more(stream, &mut bytes) {}
-        without_chunks(&bytes[end + 4..])
+        chunks(&bytes[end + 4..]).concat()
     } else {
         let length = value("content-length").map_or(0, |length| length.parse().unwrap());
         while bytes.len() < end + 4 + length && read_more(stream, &mut bytes) {}
