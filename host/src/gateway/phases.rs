@@ -45,6 +45,13 @@ const NOT_ASKED: [&str; 5] = [
     "upgrade",
 ];
 
+/// The client's status where the host fails.
+const UNAVAILABLE: u16 = 503;
+
+/// The client's status where an answer is broken: an exception in the real gateway, which no route
+/// can allow.
+const EXCEPTION: u16 = 500;
+
 /// What the phases need beside the request.
 pub(super) struct Phases<'g> {
     pub(super) runner: &'g Runner,
