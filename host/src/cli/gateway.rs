@@ -199,7 +199,11 @@ async fn serve(args: &GatewayArgs, environment: &Environment) -> Result<(), u8> 
                     Ok(table) => {
                         tell_warnings(table.warnings());
                         let routes = table.routes().len();
-                        tracing::info!(routes, version = table.version(), "the route file was read again");
+                        tracing::info!(
+                            routes,
+                            version = table.version(),
+                            "the route file was read again"
+                        );
                         gateway.replace_routes(Arc::clone(table));
                     }
                     Err(error) => tracing::error!("{error}; the routes stay as they were"),
@@ -244,7 +248,11 @@ impl Signals {
 }
 
 async fn wait_for_host(gateway: &Gateway, just_started: bool) -> bool {
-    let patience = if just_started { HOST_PATIENCE } else { Duration::ZERO };
+    let patience = if just_started {
+        HOST_PATIENCE
+    } else {
+        Duration::ZERO
+    };
     let began = std::time::Instant::now();
     loop {
         if gateway.reaches_host().await {
@@ -267,10 +275,15 @@ fn host(args: &GatewayArgs, environment: &Environment) -> Result<Host, String> {
                     None => path.clone(),
                 },
             )),
-            None if environment.get_os(config::settings::GATEWAY_LISTEN_VARIABLE).is_none() => {
-                Err("which host? start one with --plugin-dir, or give the socket of one that runs \
+            None if environment
+                .get_os(config::settings::GATEWAY_LISTEN_VARIABLE)
+                .is_none() =>
+            {
+                Err(
+                    "which host? start one with --plugin-dir, or give the socket of one that runs \
                      with --socket"
-                    .to_owned())
+                        .to_owned(),
+                )
             }
             None => match config::listen_address(environment) {
                 Ok(address) => Ok(Host::Running(address.path().to_owned())),
@@ -285,7 +298,10 @@ fn host(args: &GatewayArgs, environment: &Environment) -> Result<Host, String> {
     arguments.push(directory.path.clone().into());
     arguments.extend(args.run_arguments.iter().cloned());
     let mut variables = Vec::new();
-    for name in ["PATH"].into_iter().chain(args.envs.iter().map(String::as_str)) {
+    for name in ["PATH"]
+        .into_iter()
+        .chain(args.envs.iter().map(String::as_str))
+    {
         if let Some(value) = environment.get_os(name) {
             variables.push((name.into(), value.to_owned()));
         }
@@ -310,7 +326,9 @@ struct Scratch {
 
 impl Scratch {
     fn new(environment: &Environment) -> Result<Self, String> {
-        let above = environment.get_os("TMPDIR").map_or_else(|| "/tmp".into(), PathBuf::from);
+        let above = environment
+            .get_os("TMPDIR")
+            .map_or_else(|| "/tmp".into(), PathBuf::from);
         let path = above.join(format!("plugin-host-gateway.{}", std::process::id()));
         // One that is there already is another's, or a trap.
         match std::fs::create_dir(&path) {

@@ -2,8 +2,8 @@
 
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Bytes, Frame};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
 use hyper::ext::ReasonPhrase;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 
 use super::encoding;
@@ -66,7 +66,8 @@ pub(super) fn stop(stop: Stop, pending: &[Field]) -> Response<Body> {
     let status = if stop.status == 0 { 200 } else { stop.status };
     let body = stop.body.unwrap_or_default();
     let named = |name: &[u8]| {
-        let same = |header: &&Field| header.value.is_some() && header.name.eq_ignore_ascii_case(name);
+        let same =
+            |header: &&Field| header.value.is_some() && header.name.eq_ignore_ascii_case(name);
         stop.headers.iter().find(same)
     };
     let mut headers: Vec<Field> = pending.to_vec();
@@ -185,9 +186,16 @@ mod tests {
     )]
     use super::*;
 
-    fn stopped(status: u16, headers: &[(&str, &str)], body: &str, pending: &[(&str, &str)]) -> Response<Body> {
+    fn stopped(
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+        pending: &[(&str, &str)],
+    ) -> Response<Body> {
         let fields = |list: &[(&str, &str)]| -> Vec<Field> {
-            list.iter().map(|(name, value)| Field::new(*name, *value)).collect()
+            list.iter()
+                .map(|(name, value)| Field::new(*name, *value))
+                .collect()
         };
         let answer = Stop {
             status,
@@ -208,7 +216,12 @@ mod tests {
     fn repeated_headers_of_a_stop_are_all_sent_and_the_server_is_ours() {
         let response = stopped(
             0,
-            &[("Set-Cookie", "a=1"), ("set-cookie", "b=2"), ("Server", "x"), ("X", "a\r\nb")],
+            &[
+                ("Set-Cookie", "a=1"),
+                ("set-cookie", "b=2"),
+                ("Server", "x"),
+                ("X", "a\r\nb"),
+            ],
             "body",
             &[("set-cookie", "old=1"), ("x-kept", "1")],
         );
@@ -223,7 +236,10 @@ mod tests {
     #[test]
     fn a_refusal_without_a_body_is_the_gateways_page() {
         let response = stopped(503, &[("x-why", "tired")], "", &[]);
-        assert_eq!(values(&response, "content-type"), ["text/html; charset=utf-8"]);
+        assert_eq!(
+            values(&response, "content-type"),
+            ["text/html; charset=utf-8"]
+        );
         assert_eq!(values(&response, "x-why"), ["tired"]);
         let response = stopped(302, &[("location", "/")], "", &[]);
         assert_eq!(values(&response, "content-type"), [DEFAULT_TYPE]);
@@ -233,7 +249,11 @@ mod tests {
     #[test]
     fn a_status_that_hyper_cannot_write_does_not_end_the_gateway() {
         for (status, expected) in [(99, 502), (101, 502), (65_535, 200), (600, 600), (0, 200)] {
-            assert_eq!(stopped(status, &[], "b", &[]).status(), expected, "{status}");
+            assert_eq!(
+                stopped(status, &[], "b", &[]).status(),
+                expected,
+                "{status}"
+            );
         }
     }
 }

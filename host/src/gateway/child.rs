@@ -67,10 +67,12 @@ impl HostChild {
     pub fn start(command: HostCommand, ended: impl Fn() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let pipes = command.spawn(&shared)?;
-        let keeper = thread::Builder::new().name("host-keeper".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.keep(&command, pipes, ended)
-        })?;
+        let keeper = thread::Builder::new()
+            .name("host-keeper".to_owned())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.keep(&command, pipes, ended)
+            })?;
         Ok(Self {
             shared,
             keeper: Some(keeper),
@@ -95,7 +97,12 @@ impl Drop for HostChild {
             let _ = rustix::process::kill_process(Pid::from_child(process), Signal::TERM);
         }
         while state.process.is_some() {
-            if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+            if self
+                .shared
+                .changed
+                .wait_until(&mut state, deadline)
+                .timed_out()
+            {
                 break;
             }
         }

@@ -33,7 +33,11 @@ pub(super) fn respond(method: &str, uri: &str, headers: &[Field], body: &Bytes) 
             Field::new("Content-Type", "application/json"),
             Field::new("Content-Length", length),
         ],
-        body: answer::whole(if method == "HEAD" { String::new() } else { told }),
+        body: answer::whole(if method == "HEAD" {
+            String::new()
+        } else {
+            told
+        }),
         spelling: Extensions::new(),
     }
 }

@@ -74,7 +74,10 @@ impl Exchange {
         route: Arc<Route>,
         request_id: String,
     ) -> Self {
-        let query = target.query.as_ref().map(|query| query.clone().into_bytes());
+        let query = target
+            .query
+            .as_ref()
+            .map(|query| query.clone().into_bytes());
         let fields = headers.iter().map(|header| {
             let value = header.value.as_ref().map_or(0, Vec::len);
             header.name.len() + value + 4
@@ -300,6 +303,3 @@ impl Exchange {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

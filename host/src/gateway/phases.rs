@@ -69,7 +69,11 @@ enum Called {
 
 impl Phases<'_> {
     /// Takes a request to its answer. `spelling` is how the client spells its headers, for hyper.
-    pub(super) async fn run(&self, exchange: &mut Exchange, spelling: Extensions) -> Response<Body> {
+    pub(super) async fn run(
+        &self,
+        exchange: &mut Exchange,
+        spelling: Extensions,
+    ) -> Response<Body> {
         let route = Arc::clone(&exchange.route);
         if let Some(plugin) = &route.pre_req
             && let Some(response) = self.before(Phase::PreReq, plugin, exchange).await
@@ -122,7 +126,8 @@ impl Phases<'_> {
         spelling: Extensions,
     ) -> Result<Response<Body>, UpstreamError> {
         let received = self.reach(Way::Proxied, exchange, spelling).await?;
-        let mut response = answer::response(received.status.as_u16(), &received.headers, received.body);
+        let mut response =
+            answer::response(received.status.as_u16(), &received.headers, received.body);
         for header in &exchange.response_headers {
             // Nginx has one place for these, and the upstream's are there.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name.as_bytes());
@@ -143,7 +148,10 @@ impl Phases<'_> {
     ) -> Result<Response<Body>, UpstreamError> {
         let mut received = self.reach(Way::Asked, exchange, spelling.clone()).await?;
         let bare = exchange.method == Method::HEAD
-            || matches!(received.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            || matches!(
+                received.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
         let body = match bare {
             true => None,
             false => Some(received.take_body(self.max_body).await?),
@@ -159,9 +167,17 @@ impl Phases<'_> {
         let upstream_status = received.status.as_u16();
         let (status, headers, replaced) = match called {
             Called::Effect(Effect::Response(effect)) => {
-                let ResponseEffect { status, headers, body } = effect;
+                let ResponseEffect {
+                    status,
+                    headers,
+                    body,
+                } = effect;
                 let status = if status == 0 { upstream_status } else { status };
-                let headers = if headers.is_empty() { kept(&received.headers) } else { headers };
+                let headers = if headers.is_empty() {
+                    kept(&received.headers)
+                } else {
+                    headers
+                };
                 (status, headers, body.filter(|body| !body.is_empty()))
             }
             Called::Effect(_) | Called::Degraded => (upstream_status, Vec::new(), None),
@@ -212,7 +228,12 @@ impl Phases<'_> {
         };
         let degraded = result.is_err() && plugin.allow_degradation && failed != EXCEPTION;
         if let Err(reason) = &result {
-            tracing::error!(route = exchange.route.id, phase = phase.name(), degraded, "{reason}");
+            tracing::error!(
+                route = exchange.route.id,
+                phase = phase.name(),
+                degraded,
+                "{reason}"
+            );
         }
         let name = |plugin: &Field| String::from_utf8_lossy(&plugin.name).into_owned();
         let done = CallDone {
@@ -248,7 +269,12 @@ impl Phases<'_> {
         let Some(upstream) = &Arc::clone(&exchange.route).upstream else {
             exchange.reached = Some("echo".to_owned());
             let headers = headers_for(way, exchange);
-            return Ok(echo::respond(exchange.method.as_str(), &uri, &headers, &exchange.body));
+            return Ok(echo::respond(
+                exchange.method.as_str(),
+                &uri,
+                &headers,
+                &exchange.body,
+            ));
         };
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let (node, stream) = upstream::connect(upstream, turn).await?;
@@ -303,12 +329,20 @@ fn headers_for(way: Way, exchange: &Exchange) -> Vec<Field> {
         let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
         match way {
             Way::Proxied => {
-                ["host", "x-real-ip", "x-forwarded-for"].iter().any(|other| is(&other))
+                ["host", "x-real-ip", "x-forwarded-for"]
+                    .iter()
+                    .any(|other| is(&other))
                     || HOP_BY_HOP.iter().any(|other| is(&other))
             }
-            Way::Asked => ["host", "content-length", "transfer-encoding", "expect", "upgrade"]
-                .iter()
-                .any(|other| is(&other)),
+            Way::Asked => [
+                "host",
+                "content-length",
+                "transfer-encoding",
+                "expect",
+                "upgrade",
+            ]
+            .iter()
+            .any(|other| is(&other)),
         }
     };
     let rest = exchange.headers.iter();

@@ -135,7 +135,11 @@ impl Gateway {
 }
 
 /// Serves clients until `shutdown`; then open requests may end, for at most 5 s.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(gateway.max_connections));
     let (stop, stopped) = watch::channel(());
     let mut connections = 0;
@@ -160,7 +164,10 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
     drop(listener);
     drop(stopped);
     let _ = stop.send(());
-    if tokio::time::timeout(DRAIN_TIME, stop.closed()).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIME, stop.closed())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests did not end in time; leaving without them");
     }
 }
@@ -187,7 +194,9 @@ async fn converse(
     connection: u64,
     mut stopped: watch::Receiver<()>,
 ) {
-    let Ok(server) = stream.local_addr() else { return };
+    let Ok(server) = stream.local_addr() else {
+        return;
+    };
     // An answer is written at once.
     let _ = stream.set_nodelay(true);
     let requests = AtomicU64::new(0);
@@ -309,14 +318,20 @@ impl Gateway {
         let limit = self.max_body;
         let refused = |status| Err(Box::new(closing(answer::error_page(status))));
         if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
-            tracing::warn!(limit, "a request's body is too large; --max-body-bytes raises the bound");
+            tracing::warn!(
+                limit,
+                "a request's body is too large; --max-body-bytes raises the bound"
+            );
             return refused(413);
         }
         let collected = tokio::time::timeout(BODY_PATIENCE, Limited::new(body, limit).collect());
         match collected.await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                tracing::warn!(limit, "a request's body is too large; --max-body-bytes raises the bound");
+                tracing::warn!(
+                    limit,
+                    "a request's body is too large; --max-body-bytes raises the bound"
+                );
                 refused(413)
             }
             Ok(Err(_)) => refused(400),
@@ -335,7 +350,10 @@ fn closing(mut response: Response<Body>) -> Response<Body> {
 
 /// None where Nginx refuses it.
 fn arrived(parts: &hyper::http::request::Parts) -> Option<Arrived> {
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     let target = Target::parse(target).ok()?;
     let mut headers: Vec<Field> = Vec::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
@@ -346,9 +364,14 @@ fn arrived(parts: &hyper::http::request::Parts) -> Option<Arrived> {
         headers.retain(|header| header.name != b"host");
         headers.push(Field::new("host", authority.as_str()));
     }
-    let hosts = headers.iter().filter(|header| header.name == b"host").count();
+    let hosts = headers
+        .iter()
+        .filter(|header| header.name == b"host")
+        .count();
     let needed = usize::from(parts.version == Version::HTTP_11);
-    (needed..=1).contains(&hosts).then_some(Arrived { target, headers })
+    (needed..=1)
+        .contains(&hosts)
+        .then_some(Arrived { target, headers })
 }
 
 /// 32 hexadecimal digits that no other request has.

@@ -158,7 +158,9 @@ pub(super) async fn send(
     let (parts, body) = response.map_err(http)?.into_parts();
     let spelled = spelling(&head.lock());
     let headers = parts.headers.iter().map(|(name, value)| {
-        let name = spelled.get(name.as_str()).map_or(name.as_str(), String::as_str);
+        let name = spelled
+            .get(name.as_str())
+            .map_or(name.as_str(), String::as_str);
         Field::new(name, value.as_bytes())
     });
     Ok(Received {

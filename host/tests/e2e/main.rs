@@ -30,6 +30,8 @@ mod errors;
 mod extra_info;
 mod failures;
 mod five_plugins;
+mod gateway_bounds;
+mod gateway_command;
 mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;

@@ -71,7 +71,11 @@ impl Effect {
     }
 
     /// What becomes of an upstream's response.
-    pub(in crate::cli) fn of_response(answer: ResponseEffect, upstream: &Response, method: Method) -> Self {
+    pub(in crate::cli) fn of_response(
+        answer: ResponseEffect,
+        upstream: &Response,
+        method: Method,
+    ) -> Self {
         let told = Told::response(&answer, upstream, method);
         Self {
             answer: Answer::Response(answer),

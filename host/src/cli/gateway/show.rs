@@ -38,7 +38,11 @@ impl Show {
             "{} {} {} {} {}\n",
             self.paint.dim("->"),
             shown(call.request.as_bytes()),
-            self.paint.dim(&format!("route {} {}:", shown(call.route.as_bytes()), call.phase.name())),
+            self.paint.dim(&format!(
+                "route {} {}:",
+                shown(call.route.as_bytes()),
+                call.phase.name()
+            )),
             shown(plugins.as_bytes()),
             self.paint.dim(&format!("{} us", call.took.as_micros())),
         );
@@ -52,7 +56,7 @@ impl Show {
                 line(self.paint.bad(&shown(reason.as_bytes())));
                 line(match call.degraded {
                     true => "the request goes on without them (allow_degradation)".to_owned(),
-                    false => "the client gets 503; the host's log tells why".to_owned(),
+                    false => "the client gets an error; the host's log tells why".to_owned(),
                 });
                 return block;
             }
@@ -122,7 +126,12 @@ fn local_time(time: SystemTime) -> String {
     // 2026-11-20T17:54:37+00:00
     let month = iso[5..7].parse::<usize>().unwrap_or(1);
     let month = MONTHS[(month.max(1) - 1) % 12];
-    format!("{}/{month}/{}:{} +0000", &iso[8..10], &iso[..4], &iso[11..19])
+    format!(
+        "{}/{month}/{}:{} +0000",
+        &iso[8..10],
+        &iso[..4],
+        &iso[11..19]
+    )
 }
 
 #[cfg(test)]

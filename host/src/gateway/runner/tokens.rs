@@ -117,7 +117,10 @@ mod tests {
         tokens.share("key", 1);
         tokens.remember("key", 1);
         tokens.forget();
-        assert_eq!((tokens.remembered("key"), tokens.shared("key")), (None, None));
+        assert_eq!(
+            (tokens.remembered("key"), tokens.shared("key")),
+            (None, None)
+        );
     }
 
     #[test]

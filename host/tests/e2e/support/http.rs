@@ -5,10 +5,11 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::host::{PATIENCE, wait_for};
@@ -74,6 +75,12 @@ impl HttpGateway {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        wait_for("the gateway ends", || self.process.try_wait().unwrap())
     }
 
     /// Its route file.

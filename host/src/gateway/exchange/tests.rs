@@ -1,1 +1,0 @@
-//! Requests after changes by plugins.
