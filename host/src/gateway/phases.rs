@@ -22,22 +22,34 @@ use super::runner::{Call, CallError, Runner};
 use super::upstream::{self, Received, UpstreamError};
 use crate::client::{ClientError, Field, Question, RequestEffect, ResponseEffect};
 
-/// Headers of the client's that are about its own connection and not for an upstream.
-const HOP_BY_HOP: [&str; 7] = [
+/// Headers of the client's that Nginx does not pass on, or writes anew.
+const NOT_PROXIED: [&str; 10] = [
     "connection",
     "content-length",
     "expect",
+    "host",
     "keep-alive",
     "te",
     "transfer-encoding",
     "upgrade",
+    "x-forwarded-for",
+    "x-real-ip",
 ];
 
-/// The status of a call without an answer.
+/// The same where `ext-plugin-post-resp` asks the upstream.
+const NOT_ASKED: [&str; 5] = [
+    "content-length",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The client's status where the host fails.
 const UNAVAILABLE: u16 = 503;
 
-/// The status of an answer that cannot be read: in the real gateway an exception, which no
-/// degradation helps.
+/// The client's status where an answer is broken: an exception in the real gateway, which no route
+/// can allow.
 const EXCEPTION: u16 = 500;
 
 /// What the phases need beside the request.
@@ -325,25 +337,13 @@ fn headers_for(way: Way, exchange: &Exchange) -> Vec<Field> {
         let length = exchange.body.len().to_string();
         headers.push(Field::new("Content-Length", length));
     }
+    let replaced: &[&str] = match way {
+        Way::Proxied => &NOT_PROXIED,
+        Way::Asked => &NOT_ASKED,
+    };
     let is_replaced = |name: &[u8]| {
         let is = |other: &&str| name.eq_ignore_ascii_case(other.as_bytes());
-        match way {
-            Way::Proxied => {
-                ["host", "x-real-ip", "x-forwarded-for"]
-                    .iter()
-                    .any(|other| is(&other))
-                    || HOP_BY_HOP.iter().any(|other| is(&other))
-            }
-            Way::Asked => [
-                "host",
-                "content-length",
-                "transfer-encoding",
-                "expect",
-                "upgrade",
-            ]
-            .iter()
-            .any(|other| is(&other)),
-        }
+        replaced.iter().any(is)
     };
     let rest = exchange.headers.iter();
     headers.extend(rest.filter(|header| !is_replaced(&header.name)).cloned());
