@@ -52,11 +52,23 @@ pub(super) fn whole(body: impl Into<Bytes>) -> Body {
         .boxed_unsync()
 }
 
-/// An answer with these headers: the first of a name sets, later ones add.
-pub(super) fn response(status: u16, headers: &[Field], body: Body) -> Response<Body> {
+/// An upstream's answer with its headers.
+pub(super) fn passed(status: u16, headers: &[Field], body: Body) -> Response<Body> {
     let mut response = of_status(status_code(status), body);
     for header in headers {
         add(response.headers_mut(), header);
+    }
+    response
+}
+
+/// An answer that a plugin or the gateway has made: it has a type, whoever forgot to name it.
+pub(super) fn response(status: u16, headers: &[Field], body: Body) -> Response<Body> {
+    let mut response = passed(status, headers, body);
+    let bare = matches!(response.status().as_u16(), 204 | 304);
+    if !bare {
+        let default = || HeaderValue::from_static(DEFAULT_TYPE);
+        let headers = response.headers_mut();
+        headers.entry(CONTENT_TYPE).or_insert_with(default);
     }
     response
 }
@@ -114,22 +126,17 @@ fn of_status(code: StatusCode, body: Body) -> Response<Body> {
 
 /// What the real gateway answers where no route matches.
 pub(super) fn no_route() -> Response<Body> {
-    let type_ = Field::new("content-type", DEFAULT_TYPE);
     response(
         404,
-        &[type_],
+        &[],
         chunked("{\"error_msg\":\"404 Route Not Found\"}\n"),
     )
 }
 
 /// What every answer has, whoever made it.
 pub(super) fn finish(response: &mut Response<Body>) {
-    let bare = matches!(response.status().as_u16(), 204 | 304);
-    let headers = response.headers_mut();
-    headers.insert(SERVER, HeaderValue::from_static(SERVER_NAME));
-    if !headers.contains_key(CONTENT_TYPE) && !bare {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(DEFAULT_TYPE));
-    }
+    let name = HeaderValue::from_static(SERVER_NAME);
+    response.headers_mut().insert(SERVER, name);
 }
 
 /// Adds a header to an answer, but none that is about the connection, which is ours.

@@ -139,7 +139,7 @@ impl Phases<'_> {
     ) -> Result<Response<Body>, UpstreamError> {
         let received = self.reach(Way::Proxied, exchange, spelling).await?;
         let mut response =
-            answer::response(received.status.as_u16(), &received.headers, received.body);
+            answer::passed(received.status.as_u16(), &received.headers, received.body);
         for header in &exchange.response_headers {
             // Nginx has one place for these, and the upstream's are there.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name.as_bytes());

@@ -267,6 +267,10 @@ fn a_request_goes_on_as_it_is_where_the_answer_changes_nothing() {
         assert_eq!(outcome.upstream_header("x-real-ip"), ["127.0.0.1"]);
         assert_eq!(outcome.upstream_header("connection"), [""; 0]);
     }
+    // Nor does the gateway say what the upstream has left out.
+    stage.upstream_answers("200 OK", "", "upstream");
+    let outcome = stage.answered("GET /pre", Message::Unchanged { id: 0 });
+    assert_eq!(outcome.header("content-type"), [""; 0]);
 }
 
 #[test]

@@ -331,8 +331,9 @@ fn told_by_upstream(capture: &Capture) -> Option<Received> {
     })
 }
 
-/// One line for each thing that a gateway did. Left out is what differs from run to run, and the
-/// order of headers and arguments, which a Lua table loses.
+/// One line for each thing that a gateway did. Left out is what differs from run to run, the order
+/// of headers and arguments of different names, which a Lua table loses, and how HTTP headers are
+/// spelled.
 fn deeds(
     said: Said,
     upstream: Option<Received>,
@@ -345,10 +346,10 @@ fn deeds(
         let connection = connections.entry(connection).or_insert(next);
         match &mut message {
             Message::RequestCall { args, headers, .. } => {
-                args.sort_by_key(sort_key);
-                headers.sort_by_key(sort_key);
+                args.sort_by(by_name);
+                headers.sort_by(by_name);
             }
-            Message::ResponseCall { headers, .. } => headers.sort_by_key(sort_key),
+            Message::ResponseCall { headers, .. } => headers.sort_by(by_name),
             Message::Info { result: Some(id) } if is_request_id(&id.0) => {
                 *id = "(a request's id)".into();
             }
@@ -365,7 +366,7 @@ fn deeds(
                 "(the gateway and its version)".clone_into(value);
             }
         }
-        upstream.headers.sort();
+        upstream.headers.sort_by(|a, b| a.0.cmp(&b.0));
         deeds.push(format!(
             "upstream gets {} {}",
             upstream.method, upstream.uri
@@ -380,7 +381,7 @@ fn deeds(
     }
     deeds.push(response.status.clone());
     let mut headers = response.headers.clone();
-    headers.sort();
+    headers.sort_by(|a, b| a.0.cmp(&b.0));
     for (name, value) in headers {
         match name.as_str() {
             "date" | "server" => deeds.push(format!("{name}: ...")),
@@ -402,9 +403,9 @@ fn deeds(
     deeds
 }
 
-fn sort_key(pair: &Pair) -> (Vec<u8>, Option<Vec<u8>>) {
-    let (name, value) = pair;
-    (name.0.clone(), value.as_ref().map(|value| value.0.clone()))
+/// The values of one name stay in their order.
+fn by_name(a: &Pair, b: &Pair) -> std::cmp::Ordering {
+    a.0.0.cmp(&b.0.0)
 }
 
 fn is_request_id(value: &[u8]) -> bool {

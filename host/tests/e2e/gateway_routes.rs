@@ -180,3 +180,11 @@ fn an_upstreams_nodes_take_turns_as_their_weights_say() {
     assert_eq!(answers.matches('a').count(), 4, "{answers}");
     assert_eq!(answers.matches('b').count(), 2, "{answers}");
 }
+
+#[test]
+fn a_url_may_hold_any_byte_as_long_as_it_is_encoded() {
+    let (_host, gateway) = start(&[said_by("any", json!({ "uri": "/*" }))]);
+    assert_eq!(who(&gateway.get("/%ff%00%3c?x=%fe", &[])), "any");
+    let raw = b"GET /\xff HTTP/1.1\r\nHost: gw.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(gateway.send(raw).code(), 400);
+}
