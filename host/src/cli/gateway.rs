@@ -86,7 +86,7 @@ pub(super) struct GatewayArgs {
     max_body_bytes: usize,
 
     /// Connections of clients at the same time, at most; further ones wait
-    #[arg(long, value_name = "NUMBER", default_value_t = 1_000, value_parser = at_least_one)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 256, value_parser = at_least_one)]
     max_connections: usize,
 
     /// What is logged: error, warn, info, debug, trace, or directives per module

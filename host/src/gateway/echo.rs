@@ -28,6 +28,7 @@ pub(super) fn respond(method: &str, uri: &str, headers: &[Field], body: &Bytes) 
     );
     let length = told.len().to_string();
     Received {
+        node: "echo".to_owned(),
         status: StatusCode::OK,
         headers: vec![
             Field::new("Content-Type", "application/json"),

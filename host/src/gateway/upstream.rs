@@ -22,7 +22,8 @@ use super::answer::{self, Body};
 use super::routes::{Node, Upstream};
 use crate::client::Field;
 
-/// How long the gateway waits for a connection, and for the head of a response.
+/// How long the gateway waits for a connection, for the head of a response, and for each piece of
+/// its body.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of a response's head, at most, whose spelling is kept.
@@ -31,6 +32,8 @@ const MAX_HEAD: usize = 64 << 10;
 /// What an upstream answered.
 #[derive(Debug)]
 pub(super) struct Received {
+    /// From whom, for people.
+    pub(super) node: String,
     pub(super) status: StatusCode,
     /// Names as the upstream writes them.
     pub(super) headers: Vec<Field>,
@@ -164,6 +167,7 @@ pub(super) async fn send(
         Field::new(name, value.as_bytes())
     });
     Ok(Received {
+        node: node.to_string(),
         status: parts.status,
         headers: headers.collect(),
         body: body.boxed_unsync(),
@@ -175,10 +179,26 @@ impl Received {
     /// Reads the whole body. What is left has an empty one.
     pub(super) async fn take_body(&mut self, limit: usize) -> Result<Bytes, UpstreamError> {
         let body = std::mem::replace(&mut self.body, answer::whole(""));
-        match Limited::new(body, limit).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => Err(UpstreamError::TooLarge { limit }),
-            Err(error) => Err(UpstreamError::Broken(error)),
+        let mut body = Limited::new(body, limit);
+        let mut bytes = Vec::new();
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, body.frame()).await;
+            let frame = frame.map_err(|_| UpstreamError::Patience {
+                node: self.node.clone(),
+                what: "more of the body",
+            })?;
+            match frame {
+                None => return Ok(bytes.into()),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        bytes.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) if error.is::<LengthLimitError>() => {
+                    return Err(UpstreamError::TooLarge { limit });
+                }
+                Some(Err(error)) => return Err(UpstreamError::Broken(error)),
+            }
         }
     }
 }
