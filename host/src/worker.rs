@@ -119,6 +119,7 @@ async fn work(
             private_dir: runtime_dir.private().to_owned(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            kept_dir: None,
         },
         compiler,
     ));

@@ -30,6 +30,7 @@ mod errors;
 mod extra_info;
 mod failures;
 mod five_plugins;
+mod kept;
 mod lifecycle;
 mod loading;
 mod logs;
