@@ -39,7 +39,7 @@ use crate::{
     logging::Lines,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
-    shared_memory::connections::{ConnectionSlots, OpenCall},
+    shared_memory::connections::{ConnectionSlots, OpenCall, State},
 };
 use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
@@ -700,6 +700,8 @@ impl Supervisor {
                 })
                 .collect(),
             connections: self.connections.len(),
+            idle_connections: self.connections.count(State::Idle),
+            open_calls: self.connections.count(State::InCall),
             crashes: self.counts.crashes,
             replacements: self.counts.replacements,
             calls_lost: self.counts.calls_lost,
@@ -729,7 +731,8 @@ impl Supervisor {
             worker.child.kill();
         }
         let is_time = self.wish.as_ref().is_some_and(|(_, since)| {
-            since.elapsed() > WISH_PATIENCE || self.connections.are_quiet()
+            since.elapsed() > WISH_PATIENCE
+                || self.connections.count(State::Idle) == self.connections.len()
         });
         if is_time && self.successor.is_none() && self.stopping.is_none() {
             self.replace(None);
