@@ -173,6 +173,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
             kept_dir: None,
+            retired_memory: config.limits.retired_memory as u64,
         },
         compiler,
     ));

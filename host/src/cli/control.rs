@@ -177,11 +177,30 @@ fn show_status(status: &Value) -> String {
     if plugins.is_empty() {
         shown.push_str("no plugin has been loaded\n");
     }
+    for build in status["quarantined"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+    {
+        let name = text(build, "name");
+        let instead = match build["serving_instead"].as_str() {
+            Some(version) => format!("{version} serves instead"),
+            None => "its routes fail closed".to_owned(),
+        };
+        let _ = writeln!(
+            shown,
+            "{name} {} is in quarantine, {instead}; digest {}",
+            text(build, "version"),
+            text(build, "digest")
+        );
+    }
     let retired = &status["retired"];
     let _ = writeln!(
         shown,
-        "retired generations: {} still in use, {} unloaded, {} stuck",
-        retired["draining"], retired["unloaded"], retired["stuck"]
+        "retired generations: {} still in use, {} unloaded, {} stuck; {} KiB of libraries stay mapped",
+        retired["draining"],
+        retired["unloaded"],
+        retired["stuck"],
+        retired["mapped_bytes"].as_u64().unwrap_or(0) / 1024
     );
     shown
 }

@@ -66,6 +66,8 @@ pub struct Options {
     /// A directory that outlives this process, for what the next one has to know; none where there
     /// is no next one.
     pub kept_dir: Option<PathBuf>,
+    /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
+    pub retired_memory: u64,
 }
 
 /// Manages the plugins of one registry.
@@ -88,6 +90,7 @@ pub struct Options {
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
 ///         kept_dir: None,
+///         retired_memory: u64::MAX,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
@@ -277,6 +280,12 @@ impl Manager {
                 .collect(),
             retired: self.retired.counts(),
         }
+    }
+
+    /// Ready as soon as the libraries of retired generations occupy more than
+    /// [`Options::retired_memory`]: only another process gets that memory back.
+    pub fn over_budget(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.retired.more_than(self.options.retired_memory)
     }
 
     /// Runs every plugin's `on_unload` because the process ends; calls may still be open, and how

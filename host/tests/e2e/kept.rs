@@ -60,6 +60,7 @@ impl Directories {
             operator: Operator::default(),
             rehearse_with: rehearse_with.map(Into::into),
             kept_dir: Some(self.kept()),
+            retired_memory: u64::MAX,
         }
     }
 
@@ -481,5 +482,37 @@ async fn without_a_ledger_nothing_is_decided_and_a_damaged_library_is_loaded_ane
             .join("versioned")
             .join(LIBRARY)
             .exists()
+    );
+}
+
+#[tokio::test]
+async fn libraries_that_stay_mapped_are_counted_and_told_of_beyond_the_budget() {
+    let directories = Directories::new();
+    directories.write("versioned", &version("1.0.0"));
+    let mut options = directories.options(None);
+    options.kept_dir = None;
+    options.retired_memory = 0;
+    let worker = Worker::new(options);
+    let over_budget = tokio::spawn(worker.manager.over_budget());
+    assert!(worker.load_again().await.is_empty());
+    assert_eq!(worker.status().retired.mapped_bytes, 0);
+    assert!(!over_budget.is_finished());
+
+    let bad = version("2.0.0").settings(json!({ "load": "fail" }));
+    directories.write("versioned", &bad);
+    assert_eq!(worker.load_again().await.len(), 1);
+    let one = worker.status().retired.mapped_bytes;
+    assert!(one > 64 << 10, "{one}");
+    tokio::time::timeout(PATIENCE, over_budget)
+        .await
+        .unwrap()
+        .unwrap();
+
+    directories.write("versioned", &version("2.0.0"));
+    assert!(worker.load_again().await.is_empty());
+    assert_eq!(worker.status().retired.mapped_bytes, 2 * one);
+    assert!(
+        !directories.kept().exists(),
+        "nothing is kept without a directory for it"
     );
 }

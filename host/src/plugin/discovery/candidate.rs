@@ -8,6 +8,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 
 use super::{Cause, claim, judging};
+use crate::plugin::elf;
 use crate::plugin::metadata::{Build, Digest, Metadata, PluginName, Warning};
 
 /// A plugin that is fit to be loaded.
@@ -55,6 +56,8 @@ pub struct Origin {
     pub library_path: PathBuf,
     /// Digest of the library.
     pub digest: Digest,
+    /// Bytes of address space that the library takes.
+    pub mapped_bytes: u64,
     /// What the library says about itself.
     pub build_info: BuildInfo,
 }
@@ -64,6 +67,7 @@ impl Candidate {
     #[must_use]
     pub fn into_origin(self) -> Origin {
         Origin {
+            mapped_bytes: self.mapped_bytes(),
             metadata: self.metadata,
             document: self.document,
             place: self.place,
@@ -146,6 +150,12 @@ impl Candidate {
             version: self.metadata.version.clone(),
             digest: self.digest,
         }
+    }
+
+    /// Bytes of address space that its library takes.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> u64 {
+        elf::mapped_bytes(&self.bytes)
     }
 
     /// What it is made of.

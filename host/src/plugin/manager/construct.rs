@@ -46,6 +46,7 @@ impl Manager {
                 "{warning}"
             );
         }
+        let mapped_bytes = candidate.mapped_bytes();
         let options = Arc::clone(&self.options);
         let runtime = Handle::current();
         let opening = on_a_thread_of_its_own("load", move || {
@@ -68,7 +69,16 @@ impl Manager {
                 );
                 Ok(Arc::new(generation))
             }
-            Err(cause) => Err(subject.refused(cause)),
+            Err(cause) => {
+                let is_mapped = matches!(
+                    cause,
+                    LoadErrorCause::Library(LibraryError::Load(_) | LibraryError::Slow(_))
+                );
+                if is_mapped {
+                    self.retired.stays_mapped(mapped_bytes);
+                }
+                Err(subject.refused(cause))
+            }
         }
     }
 }
