@@ -172,17 +172,22 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
-            kept_dir: None,
+            kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
         },
         compiler,
     ));
-    let (keeper, requests) = Keeper::new(
+    tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
+    let restored = manager.restore(Vec::new()).await;
+    // Only now: it replaces what is restored.
+    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
+    let (mut keeper, requests) = Keeper::new(
         Arc::clone(&manager),
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
     );
+    keeper.resume(restored);
     let settled = keeper.settled();
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
@@ -238,6 +243,36 @@ async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: 
         // Nobody listens only where this process is about to end.
         let _ = tell.send((ToSupervisor::Journal, vec![journal]));
     }
+}
+
+/// The worker that serves writes what the next one has to know.
+async fn keep_while_serving(manager: Arc<Manager>, mut state: watch::Receiver<Shutdown>) {
+    loop {
+        let serves = *state.borrow_and_update() == Shutdown::Running;
+        let changed = if serves {
+            tokio::select! {
+                changed = state.changed() => changed,
+                () = async {
+                    manager.begin_keeping().await;
+                    std::future::pending().await
+                } => return,
+            }
+        } else {
+            manager.stop_keeping().await;
+            state.changed().await
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks to be replaced when too much memory belongs to plugins that are gone.
+async fn wish_beyond_budget(over_budget: impl Future<Output = ()>, tell: Telling) {
+    over_budget.await;
+    let reason = "libraries of retired plugins occupy more than --retired-memory".to_owned();
+    // Nobody listens only where this process is about to end.
+    let _ = tell.send((ToSupervisor::Wish { reason }, Vec::new()));
 }
 
 /// Says that this worker could take over, as soon as what it found in the plugin directory serves
