@@ -7,6 +7,8 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -21,6 +23,7 @@ use crate::{
         http::{HttpGateway, Response},
         plugin_host,
         runner::{Runner, said_by_runner},
+        versions::version,
         wait_for,
     },
 };
@@ -330,6 +333,49 @@ fn tokens_outlive_what_a_worker_remembers_and_connections_are_used_again() {
         2,
         "one for the call, and one to prepare on"
     );
+}
+
+#[test]
+fn upgrades_under_running_requests_fail_none_of_them() {
+    let host = Host::builder().start();
+    let directory = host.plugins().join("versioned");
+    version("1.0.0").swap_in(&directory);
+    let routes = [route(
+        "/*",
+        "pre-req",
+        &[("versioned", json!({ "word": "w" }))],
+    )];
+    let gateway = HttpGateway::start(&file_of(&routes), &host.socket());
+    let serves = |number: &str| {
+        wait_for(number, || {
+            let answer = gateway.get("/", &[]);
+            (answer.header("x-version") == Some(number)).then_some(())
+        });
+    };
+    serves("1.0.0");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut answers = 0;
+                    while !over.load(Ordering::SeqCst) {
+                        assert_eq!(gateway.get("/", &[]).code(), 200);
+                        answers += 1;
+                    }
+                    answers
+                })
+            })
+            .collect();
+        for number in ["1.0.1", "1.0.2", "1.0.3"] {
+            version(number).swap_in(&directory);
+            serves(number);
+        }
+        over.store(true, Ordering::SeqCst);
+        for client in clients {
+            assert!(client.join().unwrap() > 0);
+        }
+    });
 }
 
 /// A frame of the gateway's, whatever it says.
