@@ -32,6 +32,9 @@ const HOST_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is tried whether it does.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
+/// Directories of killed gateways that had our process number, at most, that are stepped around.
+const MAX_LEFT_BEHIND: u32 = 100;
+
 const LONG_ABOUT: &str = "\
 Try plugins over HTTP: a small gateway FOR DEVELOPMENT, not for production.
 
@@ -329,12 +332,20 @@ impl Scratch {
         let above = environment
             .get_os("TMPDIR")
             .map_or_else(|| "/tmp".into(), PathBuf::from);
-        let path = above.join(format!("plugin-host-gateway.{}", std::process::id()));
-        // One that is there already is another's, or a trap.
-        match std::fs::create_dir(&path) {
-            Ok(()) => Ok(Self { path }),
-            Err(error) => Err(format!("cannot create {}: {error}", path.display())),
+        // A gateway that was killed has left its own behind, perhaps under our number.
+        for number in 0..MAX_LEFT_BEHIND {
+            let name = format!("plugin-host-gateway.{}.{number}", std::process::id());
+            let path = above.join(name);
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(format!("cannot create {}: {error}", path.display())),
+            }
         }
+        Err(format!(
+            "cannot create a directory in {}: remove the old plugin-host-gateway.* there",
+            above.display()
+        ))
     }
 }
 

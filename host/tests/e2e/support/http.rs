@@ -48,6 +48,8 @@ impl HttpGateway {
         let process = Command::new(env!("CARGO_BIN_EXE_plugin-host"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            // What it leaves behind when it is killed goes with the directory.
+            .env("TMPDIR", directory.path())
             .arg("gateway")
             .arg("--routes")
             .arg(directory.path().join("apisix.yaml"))
