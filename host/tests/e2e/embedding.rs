@@ -72,6 +72,7 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            announce: None,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),
