@@ -72,7 +72,20 @@ pub struct Config {
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
-    file: Option<(PathBuf, String)>,
+    file: Option<ReadFile>,
+}
+
+/// A configuration file as it was read.
+struct ReadFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl fmt::Debug for ReadFile {
+    /// The name only: the text is where secrets live.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 /// Bounds on what clients and plugins can make the host use.
@@ -257,8 +270,8 @@ impl Config {
 
     /// The configuration file that was read and its text, which may hold secrets.
     pub fn file(&self) -> Option<(&Path, &str)> {
-        let (path, text) = self.file.as_ref()?;
-        Some((path, text))
+        let file = self.file.as_ref()?;
+        Some((&file.path, &file.text))
     }
 
     /// The configuration in force as text, without secrets.
@@ -350,7 +363,10 @@ impl Config {
                 log,
                 plugins,
                 effective,
-                file: (!file.path.as_os_str().is_empty()).then_some((file.path, file.text)),
+                file: (!file.path.as_os_str().is_empty()).then_some(ReadFile {
+                    path: file.path,
+                    text: file.text,
+                }),
             }),
             _ => Err(ConfigErrors(problems)),
         }
