@@ -12,13 +12,14 @@ pub mod call;
 pub mod chain;
 pub mod fields;
 pub mod gateway;
+pub mod pool;
 pub mod questions;
 
 mod drive;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
 
@@ -27,6 +28,7 @@ use self::{
     chain::{Chain, Link},
     drive::{Ended, ask, drive},
     gateway::Gateway,
+    pool::Pool,
 };
 use crate::plugin::{
     metadata::{Execution, FailurePolicy},
@@ -36,8 +38,8 @@ use crate::plugin::{
 /// What runs blocking plugins, and how long a call may take.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// Runtime whose blocking threads run the plugins that say that they block.
-    pub pool: Handle,
+    /// Runs the plugins that block: those that say so, and those that were found out.
+    pub pool: Pool,
     /// Time for one call, questions to the gateway included.
     pub call_budget: Duration,
 }
@@ -79,6 +81,16 @@ pub enum FailureReason {
     /// It took longer than it may.
     #[error("had not answered after {} ms, the bound of its `timeout_ms` or of the call's budget", .0.as_millis())]
     Deadline(Duration),
+    /// It blocks, and there was no thread to run it on.
+    #[error("found no free thread within {} ms: all {threads} of the pool are in use, {stuck} of them by calls past their time (--blocking-threads)", waited.as_millis())]
+    NoThread {
+        /// How long it waited: its time for the call.
+        waited: Duration,
+        /// Threads of the pool.
+        threads: usize,
+        /// Of these, the ones that are inside a plugin past its time.
+        stuck: usize,
+    },
     /// It asked for something that the gateway cannot deliver.
     #[error("asked for what the gateway cannot do: {0}")]
     Misuse(Misuse),
@@ -136,6 +148,14 @@ pub async fn run<G: Gateway>(
             }
             Ended::Verdict(None, _) => FailureReason::KeptCall,
             Ended::Deadline => FailureReason::Deadline(deadline - began),
+            Ended::NoThread => {
+                let pool = pipeline.pool.in_use();
+                FailureReason::NoThread {
+                    waited: deadline - began,
+                    threads: pool.threads,
+                    stuck: pool.stuck,
+                }
+            }
             Ended::GatewayGone => return End::GatewayGone,
         };
         let failure = PluginFailure {
@@ -178,17 +198,21 @@ async fn run_one<G: Gateway>(
         }
     }
     let phase = call.phase();
-    match link.execution {
+    let generation = link.configured.generation();
+    match generation.execution() {
         Execution::Async => {
             let future = begin(&link.configured, phase, call);
             drive(future, &questions, gateway, deadline).await
         }
         Execution::Blocking => {
-            let configured = link.configured.clone();
-            let on_pool = pipeline.pool.spawn_blocking(move || {
-                Handle::current().block_on(begin(&configured, phase, call))
+            let Some(place) = pipeline.pool.place(deadline).await else {
+                return Ended::NoThread;
+            };
+            let (plugin, configured) = (format!("{generation:?}"), Arc::clone(&link.configured));
+            let future = place.run(plugin, deadline, move || async move {
+                // Plugin and configuration stay in use until it has returned, however late.
+                begin(&configured, phase, call).await
             });
-            let future = drive::Joined(on_pool);
             drive(future, &questions, gateway, deadline).await
         }
     }
