@@ -30,9 +30,12 @@ use self::{
     gateway::Gateway,
     pool::Pool,
 };
-use crate::plugin::{
-    metadata::{Execution, FailurePolicy},
-    registry::Configured,
+use crate::{
+    plugin::{
+        metadata::{Execution, FailurePolicy},
+        registry::Configured,
+    },
+    shared_memory::held::HeldFuture,
 };
 
 /// What runs blocking plugins, and how long a call may take.
@@ -174,7 +177,7 @@ pub async fn run<G: Gateway>(
     End::Passed(call)
 }
 
-fn begin(configured: &Configured, phase: Phase, call: CallBox) -> FfiFuture<Outcome> {
+fn begin(configured: &Configured, phase: Phase, call: CallBox) -> HeldFuture<FfiFuture<Outcome>> {
     match phase {
         Phase::Request => configured.request(call.into_object()),
         Phase::Response => configured.response(call.into_object()),

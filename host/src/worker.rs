@@ -23,6 +23,7 @@ use crate::{
     },
     runtime_dir::RuntimeDir,
     server::{self, Limits, Shared},
+    shared_memory::threads,
     throttle::Throttle,
     tokens::{
         Bounds, Tokens,
@@ -180,6 +181,7 @@ fn serve(
     shared: Arc<Shared>,
     shutdown: watch::Receiver<Shutdown>,
 ) {
+    threads::is_a_loop();
     runtime.block_on(async {
         match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => server::serve(listener, shared, shutdown).await,

@@ -14,6 +14,9 @@ use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
 
+/// The number of the one generation that this process ever has.
+const ONLY_GENERATION: u64 = 1;
+
 /// Does what the process that started this one asks for on standard input. For a program whose
 /// only argument is [`COMMAND`](super::COMMAND), as the first thing in its life.
 ///
@@ -86,7 +89,7 @@ fn try_out(
             Ok(copy) => copy,
             Err(error) => return Ok(Err(format!("there is no memory file for it: {error}"))),
         };
-        let opened = match Library::open(copy.path()) {
+        let opened = match Library::open(copy.path(), ONLY_GENERATION) {
             Ok(opened) => opened,
             Err(refused) => return Ok(Err(refused.to_string())),
         };
