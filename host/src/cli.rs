@@ -40,6 +40,7 @@ enum Command {
     Status(control::StatusArgs),
     Reload(control::ReloadArgs),
     Rollback(control::RollbackArgs),
+    Unblock(control::UnblockArgs),
     Version(version::VersionArgs),
 }
 
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => control::status(&args),
         Command::Reload(args) => control::reload(&args),
         Command::Rollback(args) => control::rollback(&args),
+        Command::Unblock(args) => control::unblock(&args),
         Command::Version(args) => version::version(&args),
     };
     ExitCode::from(code)

@@ -91,6 +91,11 @@ pub struct Limits {
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
     pub call_budget: Duration,
+    /// Longest time that a plugin may hold an event loop; zero for ever.
+    pub loop_stall_limit: Duration,
+    /// Threads of the pool that may be past their time before the worker is replaced; zero for any
+    /// number.
+    pub stuck_threads: usize,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
 }
@@ -269,7 +274,8 @@ impl Config {
         };
 
         let listen = read_listen(&mut layers, stand_in);
-        let limits = read_limits(&mut layers);
+        let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
+        let limits = read_limits(&mut layers, blocking_threads);
         let log = read_log(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
@@ -284,7 +290,6 @@ impl Config {
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
-        let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
         let ask_method_for_head = layers.value(&settings::ASK_METHOD_FOR_HEAD, value::switch);
         let response_failure = layers.value(&settings::RESPONSE_FAILURE, |written| {
@@ -458,7 +463,7 @@ fn default_event_loops(cores: usize) -> usize {
     if cores <= 4 { 1 } else { (cores / 2).min(8) }
 }
 
-fn read_limits(layers: &mut Layers<'_>) -> Limits {
+fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
     let milliseconds = Duration::from_millis;
     let seconds = Duration::from_secs;
     let limits = Limits {
@@ -473,6 +478,10 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         call_budget: layers.value(&settings::CALL_BUDGET, |written| {
             value::duration(written, milliseconds(10)..=seconds(60))
         }),
+        loop_stall_limit: layers.value(&settings::LOOP_STALL_LIMIT, |written| {
+            value::duration(written, Duration::ZERO..=seconds(60))
+        }),
+        stuck_threads: read_stuck_threads(layers, blocking_threads),
         drain_time: layers.value(&settings::DRAIN_TIME, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),
@@ -487,7 +496,29 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
             ),
         });
     }
+    if limits.stuck_threads > blocking_threads {
+        layers.problems.push(ConfigError::Contradiction {
+            first: settings::STUCK_THREADS.key,
+            second: settings::BLOCKING_THREADS.key,
+            reason: format!(
+                "of {blocking_threads} threads, {} are never stuck",
+                limits.stuck_threads
+            ),
+        });
+    }
     limits
+}
+
+fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize {
+    if let Some(given) = layers.given(&settings::STUCK_THREADS, None, whole(0, 1_024)) {
+        return given;
+    }
+    let half = (blocking_threads / 2).max(1);
+    let default = Written::Text(half.to_string());
+    layers
+        .effective
+        .record(&settings::STUCK_THREADS, Some(&default), Origin::Default);
+    half
 }
 
 fn read_log(layers: &mut Layers<'_>) -> LogConfig {

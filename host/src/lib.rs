@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod worker;
 pub mod control;
 pub mod keeper;
+pub mod watchdog;
 pub mod listen;
 pub mod logging;
 pub mod config;

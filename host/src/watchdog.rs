@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     pipeline::pool::{Pool, PoolUse},
-    plugin::registry::{Generation, Held, Registry, Stall},
+    plugin::registry::{Generation, How, Registry, Stall},
     shared_memory::threads::{Activity, Inside, ThreadSlots},
 };
 use stall::{Sample, Verdict, Visit};
@@ -207,7 +207,7 @@ impl Watchdog {
         });
         let verdict = visit.judge(self.options.loop_stall_limit);
         match verdict {
-            Some(Verdict::Holds(held, after)) => self.label(visit.inside(), held, after),
+            Some(Verdict::Holds(how, after)) => self.label(visit.inside(), how, after),
             Some(Verdict::Stuck) => self.report_stuck(visit.inside(), visit.since()),
             None => {}
         }
@@ -222,13 +222,13 @@ impl Watchdog {
             .cloned()
     }
 
-    fn label(&self, inside: &Inside, held: Held, after: Duration) {
+    fn label(&self, inside: &Inside, how: How, after: Duration) {
         // One that serves no more gets no further calls, so that it needs no label.
         let Some(generation) = self.generation(inside.plugin) else {
             return;
         };
         let new = generation.label_blocking(Stall {
-            held,
+            how,
             after,
             found: SystemTime::now(),
         });
@@ -238,7 +238,7 @@ impl Watchdog {
                 version = %generation.version(),
                 thread = inside.thread,
                 milliseconds = milliseconds(after),
-                "the plugin holds an event loop up while {} ({held}): its calls run on the pool \
+                "the plugin holds an event loop up while {} ({how}): its calls run on the pool \
                  from now on; write \"execution\": \"blocking\" into its plugin.json, or mend it",
                 inside.activity.name(),
             );

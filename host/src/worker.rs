@@ -6,7 +6,7 @@
 use std::{io, os::unix::net::UnixListener, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::{Notify, mpsc, watch},
 };
 
@@ -16,19 +16,20 @@ use crate::{
     keeper::{Keeper, Request},
     listen::Binding,
     memory::MemoryBudget,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Manager, Options},
         registry::Registry,
     },
     runtime_dir::RuntimeDir,
     server::{self, Limits, Shared},
-    shared_memory::threads,
+    shared_memory::threads::{self, ThreadSlots},
     throttle::Throttle,
     tokens::{
         Bounds, Tokens,
         compile::{Compiler, keep_compiled},
     },
+    watchdog::{self, Finding},
 };
 
 pub use crate::server::Shutdown;
@@ -41,6 +42,10 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
+
+/// Blocking threads of the control runtime beside those of the pool, so that looking at the plugin
+/// directory never waits for a plugin.
+const THREADS_OF_OUR_OWN: usize = 4;
 
 /// The worker cannot work: the machine's fault.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +76,7 @@ pub fn run(
 ) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(config.blocking_threads)
+        .max_blocking_threads(config.blocking_threads + THREADS_OF_OUR_OWN)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
@@ -88,14 +93,18 @@ async fn work(
     mut shutdown: watch::Receiver<Shutdown>,
     rescan: Arc<Notify>,
 ) -> Result<(), WorkerError> {
+    if threads::of_this_process().is_none() {
+        threads::follow_in(ThreadSlots::create().map_err(start("the table of threads"))?);
+    }
     let registry = Arc::new(Registry::new());
+    let pool = Pool::new(Handle::current(), config.blocking_threads);
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
     let tokens = Arc::new(Tokens::new(bounds, to_compile));
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
         pipeline: Pipeline {
-            pool: tokio::runtime::Handle::current(),
+            pool: pool.clone(),
             call_budget: config.limits.call_budget,
         },
         limits: limits_of(config),
@@ -106,6 +115,9 @@ async fn work(
 
     // Serving comes first: what calls before the plugins are there waits for them.
     let mut drained = start_loops(listener, config.event_loops, &shared, &shutdown)?;
+
+    let findings = start_watchdog(config, &registry, &pool)?;
+    tokio::spawn(take_in(findings));
 
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
@@ -127,6 +139,7 @@ async fn work(
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
+        pool,
     );
     tokio::spawn(keeper.run());
     // Dropped at the end, which removes the socket if it is still ours.
@@ -173,6 +186,28 @@ fn start_loops(
             .map_err(start("an event loop"))?;
     }
     Ok(drained)
+}
+
+fn start_watchdog(
+    config: &Config,
+    registry: &Arc<Registry>,
+    pool: &Pool,
+) -> Result<mpsc::UnboundedReceiver<Finding>, WorkerError> {
+    let slots = threads::of_this_process()
+        .cloned()
+        .ok_or_else(|| start("the watchdog")(io::ErrorKind::NotFound.into()))?;
+    let options = watchdog::Options {
+        loops: config.event_loops,
+        loop_stall_limit: config.limits.loop_stall_limit,
+        stuck_threads: config.limits.stuck_threads,
+    };
+    watchdog::start(options, slots, Arc::clone(registry), pool.clone())
+        .map_err(start("the watchdog"))
+}
+
+/// What the watchdog finds is in the log; nobody above this worker could do more about it.
+async fn take_in(mut findings: mpsc::UnboundedReceiver<Finding>) {
+    while findings.recv().await.is_some() {}
 }
 
 fn serve(

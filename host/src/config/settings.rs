@@ -137,7 +137,7 @@ pub const BLOCKING_THREADS: Setting = Setting {
     kind: Kind::Number,
     value_name: "THREADS",
     default: Fallback::Text("32"),
-    help: "Most threads for plugins that declare that they block",
+    help: "Most threads for plugins that block: those that declare it, and those that were found to hold an event loop up",
     group: SERVING,
 };
 
@@ -297,6 +297,28 @@ pub const CALL_BUDGET: Setting = Setting {
     group: LIMITS,
 };
 
+/// Bound on the time that a plugin may hold an event loop.
+pub const LOOP_STALL_LIMIT: Setting = Setting {
+    key: "limits.loop_stall_limit",
+    flag: "loop-stall-limit",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("1s"),
+    help: "How long a plugin may hold an event loop, asleep or computing, before that counts as a crash; 0ms for ever",
+    group: LIMITS,
+};
+
+/// Bound on threads of the pool that do not come back.
+pub const STUCK_THREADS: Setting = Setting {
+    key: "limits.stuck_threads",
+    flag: "stuck-threads",
+    kind: Kind::Number,
+    value_name: "THREADS",
+    default: Fallback::Described("half of --blocking-threads, at least 1"),
+    help: "With so many threads inside blocking plugins past their calls' deadlines the worker is replaced; 0 for never",
+    group: LIMITS,
+};
+
 /// Bound on the time to leave.
 pub const DRAIN_TIME: Setting = Setting {
     key: "limits.drain_time",
@@ -364,7 +386,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 26] = [
+pub const ALL: [&Setting; 28] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -385,6 +407,8 @@ pub const ALL: [&Setting; 26] = [
     &MAX_BODY_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
+    &LOOP_STALL_LIMIT,
+    &STUCK_THREADS,
     &DRAIN_TIME,
     &LOG_FILTER,
     &LOG_FORMAT,

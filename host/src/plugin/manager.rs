@@ -42,7 +42,7 @@ use crate::{
 
 pub use construct::LOAD_TIME;
 pub use retired::{RETIRE_TIME, UNLOAD_TIME};
-pub use status::{Attempt, PluginStatus, Status};
+pub use status::{Attempt, FoundBlocking, PluginStatus, Status};
 
 use retired::Retired;
 
@@ -642,6 +642,27 @@ impl Manager {
         Ok(self.load(candidate, vetoes).await?)
     }
 
+    /// Has the calls of a plugin run on the event loops again after it was found to hold them up,
+    /// until it does so again. Returns name and version of every generation that this was done to.
+    ///
+    /// # Errors
+    /// No such plugin serves.
+    pub fn lift_label(&self, requested: &str) -> Result<Vec<String>, Missing> {
+        let wanted = Requested::parse(requested)?;
+        let snapshot = self.registry.current();
+        let mut meant = snapshot
+            .generations()
+            .filter(|generation| wanted.fits(generation.name(), generation.version()))
+            .peekable();
+        if meant.peek().is_none() {
+            return Err(Missing::Unknown(wanted.name));
+        }
+        Ok(meant
+            .filter(|generation| generation.lift_label())
+            .map(|generation| format!("{generation:?}"))
+            .collect())
+    }
+
     /// What every place has given, and what is retired. Nothing that is being loaded is waited for.
     pub fn status(&self) -> Status {
         let slots = self.slots.lock();
@@ -652,6 +673,7 @@ impl Manager {
         Status {
             plugins,
             retired: self.retired.counts(),
+            pool: None,
         }
     }
 

@@ -6,8 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Held, LOOK_CLOSELY};
-use crate::shared_memory::threads::Inside;
+use super::LOOK_CLOSELY;
+use crate::{plugin::registry::How, shared_memory::threads::Inside};
 
 /// Sleep inside one poll that shows that a plugin blocks.
 pub(super) const SLEEPS: Duration = Duration::from_millis(20);
@@ -35,7 +35,7 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The plugin holds the loop up; said once in a visit.
-    Holds(Held, Duration),
+    Holds(How, Duration),
     /// It has for longer than any may; said once in a visit.
     Stuck,
 }
@@ -106,11 +106,11 @@ impl Visit {
         if !self.holds {
             if self.slept >= SLEEPS && self.asleep_samples >= ASLEEP_SAMPLES {
                 self.holds = true;
-                return Some(Verdict::Holds(Held::Asleep, self.slept + computed));
+                return Some(Verdict::Holds(How::Asleep, self.slept + computed));
             }
             if computed >= COMPUTES {
                 self.holds = true;
-                return Some(Verdict::Holds(Held::Computing, self.slept + computed));
+                return Some(Verdict::Holds(How::Computing, self.slept + computed));
             }
         }
         if !self.stuck && !stall_limit.is_zero() && self.slept + computed >= stall_limit {
@@ -174,13 +174,13 @@ mod tests {
     #[test]
     fn a_plugin_that_sleeps_is_found_once() {
         let found = said(std::iter::repeat_n((2, true, 0), 100));
-        assert_eq!(found, [Verdict::Holds(Held::Asleep, SLEEPS)]);
+        assert_eq!(found, [Verdict::Holds(How::Asleep, SLEEPS)]);
     }
 
     #[test]
     fn a_plugin_that_computes_is_found_by_the_processor_time_that_it_used() {
         let found = said(std::iter::repeat_n((2, false, 2), 100));
-        assert_eq!(found, [Verdict::Holds(Held::Computing, COMPUTES)]);
+        assert_eq!(found, [Verdict::Holds(How::Computing, COMPUTES)]);
     }
 
     #[test]
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn a_plugin_that_does_not_come_back_is_stuck_whatever_it_does_there() {
-        let held = Verdict::Holds(Held::Asleep, SLEEPS);
+        let held = Verdict::Holds(How::Asleep, SLEEPS);
         let found = said(std::iter::repeat_n((2, true, 0), 1_000));
         assert_eq!(found, [held, Verdict::Stuck]);
-        let held = Verdict::Holds(Held::Computing, COMPUTES);
+        let held = Verdict::Holds(How::Computing, COMPUTES);
         // With half of a core it takes twice as long.
         let found = said(std::iter::repeat_n((2, false, 1), 990));
         assert_eq!(found, [held]);

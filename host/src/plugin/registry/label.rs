@@ -16,14 +16,14 @@ use super::{Execution, Generation};
 
 /// What a plugin did while an event loop waited for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum How {
     /// Its thread slept, or waited for a lock, a file or an answer.
     Asleep,
     /// Its thread used the processor.
     Computing,
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Asleep => "asleep",
@@ -36,7 +36,7 @@ impl fmt::Display for Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
     /// What it did.
-    pub held: Held,
+    pub how: How,
     /// For how long, when it was found out.
     pub after: Duration,
     /// When it was found out.
