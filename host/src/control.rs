@@ -186,7 +186,10 @@ async fn unblock(
     State(keeper): State<mpsc::Sender<Request>>,
     Named(plugin): Named<String>,
 ) -> Result<Json<Unblocked>, Refused> {
-    tracing::info!(plugin, "an operator trusts a plugin with the event loops again");
+    tracing::info!(
+        plugin,
+        "an operator trusts a plugin with the event loops again"
+    );
     match ask(&keeper, |done| Request::Unblock { plugin, done }).await? {
         Ok(unblocked) => Ok(Json(Unblocked { unblocked })),
         Err(missing) => Err(Refused {

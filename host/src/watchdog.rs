@@ -181,7 +181,11 @@ impl Watchdog {
             end(watched.visit.take());
             return if came_back { Pulse::Busy } else { Pulse::Idle };
         };
-        if !watched.visit.as_ref().is_some_and(|visit| visit.is(&inside)) {
+        if !watched
+            .visit
+            .as_ref()
+            .is_some_and(|visit| visit.is(&inside))
+        {
             end(watched.visit.take());
         }
         let Some(visit) = &mut watched.visit else {
@@ -275,10 +279,7 @@ impl Watchdog {
             self.wished = None;
             return;
         }
-        if self
-            .wished
-            .is_some_and(|wished| now - wished < WISH_AGAIN)
-        {
+        if self.wished.is_some_and(|wished| now - wished < WISH_AGAIN) {
             return;
         }
         self.wished = Some(now);

@@ -6,6 +6,7 @@
 //! the data plane is touched. The manager never watches files and never decides when to act.
 
 mod construct;
+mod label;
 mod retired;
 mod status;
 
@@ -640,27 +641,6 @@ impl Manager {
             previous.ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?;
         let candidate = previous.candidate().map_err(RollbackError::Copy)?;
         Ok(self.load(candidate, vetoes).await?)
-    }
-
-    /// Has the calls of a plugin run on the event loops again after it was found to hold them up,
-    /// until it does so again. Returns name and version of every generation that this was done to.
-    ///
-    /// # Errors
-    /// No such plugin serves.
-    pub fn lift_label(&self, requested: &str) -> Result<Vec<String>, Missing> {
-        let wanted = Requested::parse(requested)?;
-        let snapshot = self.registry.current();
-        let mut meant = snapshot
-            .generations()
-            .filter(|generation| wanted.fits(generation.name(), generation.version()))
-            .peekable();
-        if meant.peek().is_none() {
-            return Err(Missing::Unknown(wanted.name));
-        }
-        Ok(meant
-            .filter(|generation| generation.lift_label())
-            .map(|generation| format!("{generation:?}"))
-            .collect())
     }
 
     /// What every place has given, and what is retired. Nothing that is being loaded is waited for.

@@ -1,12 +1,7 @@
 //! What the kernel tells of one thread of this process: whether it sleeps, and the processor time
 //! that it has used.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    time::Duration,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, time::Duration};
 
 /// Bytes of either file, at most: some fifty numbers.
 const MAX_BYTES: usize = 1024;

@@ -95,13 +95,13 @@ impl PluginStatus {
             digest: serving.map(|generation| generation.origin().digest.to_string()),
             since: serving.map(|generation| seconds(generation.loaded())),
             execution: serving.map(|generation| generation.execution().to_string()),
-            found_blocking: serving.and_then(Generation::labelled_for).map(|stall| {
-                FoundBlocking {
+            found_blocking: serving
+                .and_then(Generation::labelled_for)
+                .map(|stall| FoundBlocking {
                     how: stall.how.to_string(),
                     milliseconds: u64::try_from(stall.after.as_millis()).unwrap_or(u64::MAX),
                     since: seconds(stall.found),
-                }
-            }),
+                }),
             stalls: serving.map_or(0, Generation::stalls),
             previous: given
                 .previous

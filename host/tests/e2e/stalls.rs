@@ -1,0 +1,278 @@
+//! Plugins that hold an event loop up without having said that they block: how they are found out,
+//! what that means for their calls and everybody else's, and how the label goes again.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Gateway, Host, get,
+    serving::{serving_with, until, word},
+    versions::version,
+};
+
+/// A host with one event loop and the scripted plugin, which does not say that it blocks, and may
+/// hold the loop for as long as a test likes.
+fn host() -> Host {
+    let host = Host::builder()
+        .plugin("scripted")
+        .flag("--event-loops", "1")
+        .flag("--loop-stall-limit", "60s")
+        .start();
+    host.log_line(&["the plugin directory has been read"]);
+    host
+}
+
+/// What the host says of its only plugin.
+fn status(host: &Host) -> Value {
+    let (code, shown, error) = host.ask(&["status", "--json"]);
+    assert_eq!(code, 0, "{error}");
+    let mut status: Value = serde_json::from_str(&shown).unwrap();
+    status["plugins"][0].take()
+}
+
+/// Calls a plugin that blocks for long, and shows that it holds nobody up.
+fn expect_the_pool(host: &Host) {
+    let mut blocked = host.gateway();
+    let steps = json!([{ "log": ["info", "blocks for long"] }, { "block": 15_000 }]);
+    let token = blocked.route([("scripted", steps)]);
+    blocked.begin(token, get("/"));
+    host.log_line(&["blocks for long"]);
+    let mut other = host.gateway();
+    let quick = other.route([("scripted", json!([]))]);
+    assert_eq!(other.call(quick, get("/")), "unchanged");
+    assert!(blocked.is_silent(), "the blocking plugin has not ended yet");
+}
+
+/// Has the plugin do something long on the event loop, and gives the line of the log about it.
+fn stall(host: &Host, deed: Value) -> String {
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", json!([deed]))]);
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
+    host.log_line(&["WARN", "holds an event loop up", "scripted", "0.1.0"])
+}
+
+#[test]
+fn a_plugin_that_sleeps_on_a_loop_is_found_at_its_first_stall_and_runs_on_the_pool_from_then_on() {
+    let host = host();
+    assert_eq!(status(&host)["execution"], "async");
+    let line = stall(&host, json!({ "block": 500 }));
+    assert!(line.contains("(asleep)"), "{line}");
+    assert!(line.contains(r#"write "execution": "blocking""#), "{line}");
+    host.log_line(&["the event loop has come back"]);
+    let status = status(&host);
+    assert_eq!(status["execution"], "blocking");
+    assert_eq!(status["found_blocking"]["how"], "asleep");
+    assert_eq!(status["stalls"], 1);
+    expect_the_pool(&host);
+    assert_eq!(host.log().matches("holds an event loop up").count(), 1);
+}
+
+#[test]
+fn a_plugin_that_computes_for_long_on_a_loop_is_found_as_well() {
+    let host = host();
+    // Long enough also where it gets a small part of a core.
+    let line = stall(&host, json!({ "spin": 2_000 }));
+    assert!(line.contains("(computing)"), "{line}");
+    assert_eq!(status(&host)["found_blocking"]["how"], "computing");
+    expect_the_pool(&host);
+}
+
+#[test]
+fn a_busy_machine_does_not_make_an_innocent_plugin_a_blocking_one() {
+    const SPINNING: usize = 8;
+    const CALLS: usize = 40;
+    let host = host();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..SPINNING {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let mut gateway = host.gateway();
+        let token = gateway.route([("scripted", json!([{ "compute": 100_000 }]))]);
+        for _ in 0..CALLS {
+            assert_eq!(gateway.call(token, get("/")), "unchanged");
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let status = status(&host);
+    assert_eq!(status["execution"], "async", "{status}");
+    assert_eq!(status["stalls"], 0);
+}
+
+#[test]
+fn a_plugin_that_waits_without_holding_its_thread_is_not_labelled() {
+    let host = host();
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", json!([{ "sleep": 400 }]))]);
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
+    assert_eq!(status(&host)["stalls"], 0);
+}
+
+#[test]
+fn the_label_can_be_lifted_and_returns_with_the_next_stall() {
+    let host = host();
+    stall(&host, json!({ "block": 500 }));
+    let (code, said, _) = host.ask(&["status"]);
+    assert_eq!(code, 0);
+    assert!(
+        said.contains("held an event loop up (asleep): its calls run on the pool"),
+        "{said}"
+    );
+    let (code, said, _) = host.ask(&["unblock", "scripted"]);
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "scripted 0.1.0 runs on the event loops again\n")
+    );
+    let lifted = status(&host);
+    assert_eq!(lifted["execution"], "async");
+    assert_eq!(lifted["found_blocking"], Value::Null);
+    assert_eq!(lifted["stalls"], 1);
+    let (code, said, _) = host.ask(&["unblock", "scripted@^0.1"]);
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "it had not been found to hold an event loop up\n")
+    );
+
+    stall(&host, json!({ "spin": 2_000 }));
+    let again = status(&host);
+    assert_eq!(again["execution"], "blocking");
+    assert_eq!(again["stalls"], 2);
+}
+
+#[test]
+fn a_plugin_that_does_not_serve_has_no_label_to_lift() {
+    let host = host();
+    let (code, _, error) = host.ask(&["unblock", "missing"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("no plugin `missing` is loaded"), "{error}");
+}
+
+#[test]
+fn the_next_version_begins_without_the_label() {
+    let (host, directory, mut gateway, token) =
+        serving_with(Host::builder().flag("--event-loops", "1"));
+    let mut blocks = word("slow");
+    blocks["block"] = json!(500);
+    let slow = gateway.prepare("route#2#pre#1", [("versioned", blocks)]);
+    gateway.call(slow, get("/"));
+    host.log_line(&["holds an event loop up", "versioned", "0.1.0"]);
+    assert_eq!(status(&host)["execution"], "blocking");
+    version("0.2.0").swap_in(&directory);
+    until(&mut gateway, token, "0.2.0", "hello");
+    let status = status(&host);
+    assert_eq!(status["execution"], "async");
+    assert_eq!(status["stalls"], 0);
+}
+
+#[test]
+fn a_loop_that_does_not_come_back_within_the_limit_is_reported_with_the_plugin() {
+    for (deed, limit) in [
+        (json!({ "block": 15_000 }), "200ms"),
+        (json!({ "spin": 15_000 }), "200ms"),
+    ] {
+        let host = Host::builder()
+            .plugin("scripted")
+            .flag("--event-loops", "1")
+            .flag("--loop-stall-limit", limit)
+            .start();
+        let mut gateway = host.gateway();
+        let token = gateway.route([("scripted", json!([deed]))]);
+        gateway.begin(token, get("/"));
+        host.log_line(&[
+            "ERROR",
+            "an event loop is stuck",
+            "running a filter",
+            "scripted 0.1.0",
+        ]);
+    }
+}
+
+#[test]
+fn without_a_limit_a_loop_may_be_held_for_ever() {
+    let host = Host::builder()
+        .plugin("scripted")
+        .flag("--event-loops", "1")
+        .flag("--loop-stall-limit", "0ms")
+        .start();
+    stall(&host, json!({ "block": 1_500 }));
+    assert!(!host.log().contains("is stuck"), "{}", host.log());
+}
+
+#[test]
+fn sixty_fast_connections_beside_four_slow_ones_are_held_up_by_one_stall() {
+    const FAST: usize = 60;
+    const SLOW: usize = 4;
+    const SLOW_CALLS: usize = 10;
+    let host = Host::builder()
+        .plugin("scripted")
+        .plugin("say")
+        .flag("--event-loops", "1")
+        .start();
+    let mut first = host.gateway();
+    let say = first.route([("say", json!({ "body": "hi" }))]);
+    let sleeps = first.prepare("route#2#pre#1", [("scripted", json!([{ "block": 100 }]))]);
+
+    let done = AtomicBool::new(false);
+    let mut fast: Vec<Gateway> = (0..FAST).map(|_| host.gateway()).collect();
+    let answered: usize = thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            let mut answered = 0;
+            while !done.load(Ordering::Relaxed) {
+                for gateway in &mut fast {
+                    gateway.begin(say, get("/"));
+                }
+                for gateway in &mut fast {
+                    let answer = gateway.finish();
+                    assert_eq!(
+                        answer,
+                        "stop 200 headers [X-Resp-A6-Runner='Rust'] body 'hi'"
+                    );
+                    answered += 1;
+                }
+            }
+            answered
+        });
+        let slow: Vec<_> = (0..SLOW)
+            .map(|_| {
+                let mut gateway = host.gateway();
+                scope.spawn(move || {
+                    for _ in 0..SLOW_CALLS {
+                        assert_eq!(gateway.call(sleeps, get("/")), "unchanged");
+                    }
+                })
+            })
+            .collect();
+        for slow in slow {
+            slow.join().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        calling.join().unwrap()
+    });
+
+    let (_, shown, _) = host.ask(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&shown).unwrap();
+    let plugins = status["plugins"].as_array().unwrap();
+    let stalls: Vec<(&Value, &Value)> = plugins
+        .iter()
+        .map(|plugin| (&plugin["name"], &plugin["stalls"]))
+        .collect();
+    assert_eq!(
+        stalls,
+        [(&json!("say"), &json!(0)), (&json!("scripted"), &json!(1))],
+        "of {} slow calls the first one held the loop up",
+        SLOW * SLOW_CALLS
+    );
+    // On the loop the slow ones would have left room for one round of the fast ones between two.
+    assert!(
+        answered > 2 * FAST * SLOW * SLOW_CALLS,
+        "{answered} fast calls"
+    );
+}
