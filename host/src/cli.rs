@@ -9,6 +9,7 @@ mod control;
 mod output;
 mod run;
 mod version;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ enum Command {
     Rollback(control::RollbackArgs),
     Unblock(control::UnblockArgs),
     Version(version::VersionArgs),
+    Worker(worker::WorkerArgs),
 }
 
 /// The whole program: reads the command line, does what it says, gives the exit code.
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Rollback(args) => control::rollback(&args),
         Command::Unblock(args) => control::unblock(&args),
         Command::Version(args) => version::version(&args),
+        Command::Worker(args) => worker::worker(args),
     };
     ExitCode::from(code)
 }

@@ -123,6 +123,7 @@ pub async fn run<G: Gateway>(
             None => (started, budget_ends),
         };
         call.begin_plugin(deadline);
+        gateway.passes_to(link.configured.generation().number());
         // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
         let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
         let reason = match run_one(pipeline, link, call, gateway, deadline).await {
