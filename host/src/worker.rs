@@ -151,7 +151,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .map_err(start("the link to the supervisor"))?;
 
     let findings = start_watchdog(config, &attachment, &registry, &pool)?;
-    tokio::spawn(take_in(findings));
+    tokio::spawn(take_in(findings, tell.clone()));
 
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
@@ -265,9 +265,21 @@ fn start_watchdog(
         .map_err(start("the watchdog"))
 }
 
-/// What the watchdog finds is in the log; nobody above this worker could do more about it.
-async fn take_in(mut findings: mpsc::UnboundedReceiver<Finding>) {
-    while findings.recv().await.is_some() {}
+/// Tells the supervisor what the watchdog finds.
+async fn take_in(
+    mut findings: mpsc::UnboundedReceiver<Finding>,
+    tell: mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>,
+) {
+    while let Some(finding) = findings.recv().await {
+        match finding {
+            Finding::PoolStuck { reason } => {
+                // Nobody listens only where this process is about to end.
+                let _ = tell.send((ToSupervisor::Wish { reason }, Vec::new()));
+            }
+            // The watchdog has logged it.
+            Finding::LoopStuck(_) => {}
+        }
+    }
 }
 
 fn serve(

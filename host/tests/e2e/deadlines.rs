@@ -75,7 +75,7 @@ fn a_version_whose_call_does_not_return_is_unloaded_only_when_it_has() {
 }
 
 #[test]
-fn threads_that_plugins_keep_past_their_time_are_counted_and_wish_for_another_worker() {
+fn where_too_many_threads_are_kept_past_their_time_the_worker_is_replaced() {
     let host = Host::builder()
         .plugin_json(
             "scripted",
@@ -98,8 +98,31 @@ fn threads_that_plugins_keep_past_their_time_are_counted_and_wish_for_another_wo
         "(scripted 0.1.0: 2)",
         "the worker should be replaced",
     ]);
+    // The next worker has threads, and the connection is its own.
+    wait_for("the next worker serves", || {
+        (pool(&host)["stuck"] == 0).then_some(())
+    });
+    let next = gateway.route([("scripted", json!([]))]);
+    assert_eq!(gateway.call(next, get("/")), "unchanged");
+}
+
+#[test]
+fn status_names_who_keeps_threads_past_their_time() {
+    let host = Host::builder()
+        .plugin_json(
+            "scripted",
+            json!({ "execution": "blocking", "timeout_ms": 100 }),
+        )
+        .start();
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", json!([{ "block": 15_000 }]))]);
+    assert_eq!(gateway.call(token, get("/")), ERROR);
     let (_, said, _) = host.ask(&["status"]);
-    assert!(said.contains("stuck in scripted 0.1.0: 2"), "{said}");
+    assert!(
+        said.contains("1 of 32 in use, 1 by calls past their time"),
+        "{said}"
+    );
+    assert!(said.contains("stuck in scripted 0.1.0: 1"), "{said}");
 }
 
 #[test]
