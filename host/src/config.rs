@@ -86,8 +86,10 @@ pub struct Limits {
     pub max_extra_info_rounds: u32,
     /// Most prepared configurations that are kept.
     pub max_tokens: usize,
-    /// Most bytes for frames above 64 KiB, of all connections together.
+    /// Most bytes for frames and bodies of all connections together, beyond 64 KiB of each.
     pub max_body_memory: usize,
+    /// Most bytes for frames and bodies of one connection.
+    pub max_connection_memory: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
@@ -483,6 +485,8 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
         max_extra_info_rounds: layers.value(&settings::MAX_EXTRA_INFO_ROUNDS, whole(1, 10_000)),
         max_tokens: layers.value(&settings::MAX_TOKENS, whole(16, 16_777_216)),
         max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
+        max_connection_memory: layers
+            .value(&settings::MAX_CONNECTION_MEMORY, size(65_536, 1 << 40)),
         frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
             value::duration(written, milliseconds(10)..=seconds(600))
         }),
@@ -497,15 +501,23 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),
     };
-    if limits.max_body_memory < limits.max_frame_bytes {
-        layers.problems.push(ConfigError::Contradiction {
-            first: settings::MAX_BODY_MEMORY.key,
-            second: settings::MAX_FRAME_BYTES.key,
-            reason: format!(
-                "{} bytes of memory cannot hold one frame of {} bytes",
-                limits.max_body_memory, limits.max_frame_bytes
-            ),
-        });
+    for (setting, memory) in [
+        (&settings::MAX_BODY_MEMORY, limits.max_body_memory),
+        (
+            &settings::MAX_CONNECTION_MEMORY,
+            limits.max_connection_memory,
+        ),
+    ] {
+        if memory < limits.max_frame_bytes {
+            layers.problems.push(ConfigError::Contradiction {
+                first: setting.key,
+                second: settings::MAX_FRAME_BYTES.key,
+                reason: format!(
+                    "{memory} bytes of memory cannot hold one frame of {} bytes",
+                    limits.max_frame_bytes
+                ),
+            });
+        }
     }
     if limits.stuck_threads > blocking_threads {
         layers.problems.push(ConfigError::Contradiction {

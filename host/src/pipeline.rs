@@ -8,6 +8,7 @@
 //! The pipeline never knows sockets or libraries: questions to the gateway go through [`Gateway`],
 //! plugins are objects of the ABI.
 
+pub mod bill;
 pub mod call;
 pub mod chain;
 pub mod fields;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
 
 use self::{
+    bill::NoRoom,
     call::{CallBox, Misuse, Phase},
     chain::{Chain, Link},
     drive::{Ended, ask, drive},
@@ -97,9 +99,21 @@ pub enum FailureReason {
     /// It asked for something that the gateway cannot deliver.
     #[error("asked for what the gateway cannot do: {0}")]
     Misuse(Misuse),
+    /// It wanted more kept than the host keeps.
+    #[error("wants more than the host can keep: {0}")]
+    NoRoom(NoRoom),
     /// It kept the call instead of giving it back.
     #[error("did not give the call back")]
     KeptCall,
+}
+
+impl From<Misuse> for FailureReason {
+    fn from(misuse: Misuse) -> Self {
+        match misuse {
+            Misuse::NoRoom(no_room) => Self::NoRoom(no_room),
+            misuse => Self::Misuse(misuse),
+        }
+    }
 }
 
 /// Runs a chain on a call.
@@ -132,16 +146,14 @@ pub async fn run<G: Gateway>(
                     call = returned;
                     continue;
                 }
-                Some(misuse) => FailureReason::Misuse(misuse.clone()),
+                Some(misuse) => misuse.clone().into(),
             },
-            Ended::Verdict(Some(returned), Verdict::Stop(reply)) => {
-                match returned
-                    .misuse()
-                    .cloned()
-                    .or_else(|| call::check_reply(&reply))
-                {
+            Ended::Verdict(Some(mut returned), Verdict::Stop(reply)) => {
+                let misuse = returned.misuse().cloned();
+                let misuse = misuse.or_else(|| call::check_reply(&reply));
+                match misuse.or_else(|| returned.count_reply(&reply).err()) {
                     None => return End::Stopped(returned, reply),
-                    Some(misuse) => FailureReason::Misuse(misuse),
+                    Some(misuse) => misuse.into(),
                 }
             }
             Ended::Verdict(_, Verdict::Failed(failure)) if failure.panicked => {

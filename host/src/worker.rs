@@ -306,6 +306,7 @@ fn limits_of(config: &Config) -> Limits {
     Limits {
         max_connections: config.limits.max_connections,
         max_frame_bytes: config.limits.max_frame_bytes,
+        max_connection_memory: config.limits.max_connection_memory,
         max_extra_info_rounds: config.limits.max_extra_info_rounds,
         frame_timeout: config.limits.frame_read_timeout,
         ask_method_for_head: config.ask_method_for_head,

@@ -271,7 +271,18 @@ pub const MAX_BODY_MEMORY: Setting = Setting {
     kind: Kind::Text,
     value_name: "BYTES",
     default: Fallback::Text("512MiB"),
-    help: "Most memory for frames above 64 KiB, of all connections together. KiB, MiB and GiB are understood",
+    help: "Most memory for frames and bodies of all connections together; 64 KiB of each are not counted. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
+/// Bound on the memory of one connection.
+pub const MAX_CONNECTION_MEMORY: Setting = Setting {
+    key: "limits.max_connection_memory",
+    flag: "max-connection-memory",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("64MiB"),
+    help: "Most memory for the frames and bodies of one connection: what came in, what the gateway was asked for, what plugins have changed, and the answer. KiB, MiB and GiB are understood",
     group: LIMITS,
 };
 
@@ -386,7 +397,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 28] = [
+pub const ALL: [&Setting; 29] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -405,6 +416,7 @@ pub const ALL: [&Setting; 28] = [
     &MAX_EXTRA_INFO_ROUNDS,
     &MAX_TOKENS,
     &MAX_BODY_MEMORY,
+    &MAX_CONNECTION_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
     &LOOP_STALL_LIMIT,
