@@ -42,6 +42,8 @@ enum Command {
     Reload(control::ReloadArgs),
     Rollback(control::RollbackArgs),
     Unblock(control::UnblockArgs),
+    Workers(control::WorkersArgs),
+    ReplaceWorker(control::ReplaceWorkerArgs),
     Version(version::VersionArgs),
     Worker(worker::WorkerArgs),
 }
@@ -57,6 +59,8 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => control::reload(&args),
         Command::Rollback(args) => control::rollback(&args),
         Command::Unblock(args) => control::unblock(&args),
+        Command::Workers(args) => control::workers(&args),
+        Command::ReplaceWorker(args) => control::replace_worker(&args),
         Command::Version(args) => version::version(&args),
         Command::Worker(args) => worker::worker(args),
     };

@@ -39,7 +39,7 @@ use crate::{
     logging::Lines,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
-    shared_memory::connections::{ConnectionSlots, OpenCall},
+    shared_memory::connections::{ConnectionSlots, OpenCall, State},
 };
 use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
@@ -163,6 +163,9 @@ struct Supervisor {
     events: mpsc::Sender<(u32, FromWorker)>,
     connections: HeldConnections,
     workers: BTreeMap<u32, Worker>,
+    /// Token journals, each with its worker, which may be dead: whoever serves has not read all of
+    /// those yet.
+    journals: Vec<(u32, Arc<OwnedFd>)>,
     last_worker: u32,
     /// The worker that accepts connections.
     serving: Option<u32>,
@@ -236,7 +239,7 @@ impl Supervisor {
         let config = host.config;
         let slots = ConnectionSlots::create(
             config.limits.max_connections * 2 + SPARE_SLOTS,
-            crate::tokens::random_number(),
+            crate::tokens::first_number(),
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
@@ -253,6 +256,7 @@ impl Supervisor {
             log: host.log,
             events,
             workers: BTreeMap::new(),
+            journals: Vec::new(),
             last_worker: 0,
             serving: None,
             serving_path: watch::Sender::new(None),
@@ -330,10 +334,19 @@ impl Supervisor {
                 private_dir: private_dir.clone(),
                 kept_dir: kept_dir(&self.runtime_dir),
                 colours: self.log.has_colours(),
+                journals: self
+                    .journals
+                    .iter()
+                    .map(|(of, _)| (*of, self.workers.contains_key(of)))
+                    .collect(),
                 serve,
             },
             before: vec![Arc::clone(&self.listener), slots],
-            after: Vec::new(),
+            after: self
+                .journals
+                .iter()
+                .map(|(_, file)| Arc::clone(file))
+                .collect(),
             log: Box::new(self.log.clone()),
             events: self.events.clone(),
         })?;
@@ -403,6 +416,17 @@ impl Supervisor {
                     });
                 }
             }
+            ToSupervisor::Journal => {
+                if let Some(file) = descriptors.next() {
+                    self.keep_journal(number, Arc::new(file));
+                }
+            }
+            ToSupervisor::Absorbed { workers } => {
+                // A worker that lives still adds to its own.
+                let living = &self.workers;
+                self.journals
+                    .retain(|(of, _)| living.contains_key(of) || !workers.contains(of));
+            }
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && matches!(worker.phase, Phase::Leaving(_))
@@ -416,6 +440,24 @@ impl Supervisor {
                     tracing::info!(reason, "the worker is replaced at the next quiet moment");
                     self.wish = Some((reason, Instant::now()));
                 }
+            }
+        }
+    }
+
+    /// A worker has a journal, or a new one in place of the one before.
+    fn keep_journal(&mut self, of: u32, file: Arc<OwnedFd>) {
+        match self.journals.iter_mut().find(|(worker, _)| *worker == of) {
+            Some(known) => known.1 = Arc::clone(&file),
+            None => self.journals.push((of, Arc::clone(&file))),
+        }
+        for (number, worker) in &self.workers {
+            if *number == of {
+                worker.child.tell(ToWorker::JournalIsKept);
+            } else {
+                let follow = ToWorker::Follow { worker: of };
+                worker
+                    .child
+                    .tell_with(follow, Vec::new(), vec![Arc::clone(&file)]);
             }
         }
     }
@@ -542,6 +584,10 @@ impl Supervisor {
         for given in std::mem::take(&mut self.waiting) {
             self.give(given);
         }
+        // Its tokens are those of whoever serves now, which then need not look elsewhere any more.
+        if self.workers.len() == 1 {
+            self.tell_serving(ToWorker::FollowNobody);
+        }
     }
 
     fn successor_failed(&mut self) {
@@ -654,6 +700,8 @@ impl Supervisor {
                 })
                 .collect(),
             connections: self.connections.len(),
+            idle_connections: self.connections.count(State::Idle),
+            open_calls: self.connections.count(State::InCall),
             crashes: self.counts.crashes,
             replacements: self.counts.replacements,
             calls_lost: self.counts.calls_lost,
@@ -683,7 +731,8 @@ impl Supervisor {
             worker.child.kill();
         }
         let is_time = self.wish.as_ref().is_some_and(|(_, since)| {
-            since.elapsed() > WISH_PATIENCE || self.connections.are_quiet()
+            since.elapsed() > WISH_PATIENCE
+                || self.connections.count(State::Idle) == self.connections.len()
         });
         if is_time && self.successor.is_none() && self.stopping.is_none() {
             self.replace(None);

@@ -41,3 +41,4 @@ mod response_effects;
 mod stalls;
 mod upgrades;
 mod upgrades_under_load;
+mod workers;
