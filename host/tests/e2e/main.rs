@@ -34,6 +34,7 @@ mod five_plugins;
 mod lifecycle;
 mod loading;
 mod logs;
+mod memory;
 mod replacing_files;
 mod replay;
 mod request_effects;
