@@ -33,7 +33,7 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(2);
 const LOOK_WHILE_BUSY: Duration = Duration::from_millis(5);
 
 /// Between two looks at loops that run no plugin.
-const LOOK_WHILE_IDLE: Duration = Duration::from_millis(20);
+const LOOK_WHILE_IDLE: Duration = Duration::from_millis(50);
 
 /// Between two looks at the threads of the pool: nobody is stuck there before a deadline.
 const LOOK_AT_POOL: Duration = Duration::from_millis(250);

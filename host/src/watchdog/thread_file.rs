@@ -30,10 +30,10 @@ impl ThreadFile {
     /// # Errors
     /// The thread has ended, or the kernel does not tell.
     pub(super) fn read(&mut self) -> io::Result<(bool, Duration)> {
-        let directory = format!("/proc/self/task/{}", self.thread);
         let stat = match &self.stat {
             Some(stat) => stat,
             None => {
+                let directory = format!("/proc/self/task/{}", self.thread);
                 self.schedstat = File::open(format!("{directory}/schedstat")).ok();
                 self.stat.insert(File::open(format!("{directory}/stat"))?)
             }
