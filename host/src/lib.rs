@@ -23,4 +23,5 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod memory;
+pub mod crash;
 pub mod shared_memory;
