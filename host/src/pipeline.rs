@@ -74,7 +74,8 @@ pub struct PluginFailure {
     pub reason: FailureReason,
 }
 
-/// What a plugin did wrong: the plugin's fault, each of them.
+/// Why a plugin failed on a call: its own fault, but for [`FailureReason::NoThread`] and
+/// [`FailureReason::NoRoom`], which others may have brought about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FailureReason {
     /// It returned an error.

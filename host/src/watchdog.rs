@@ -177,7 +177,9 @@ impl Watchdog {
     fn look_at(&self, watched: &mut Loop) -> Pulse {
         let entries = self.slots.entries_at(watched.slot);
         let came_back = std::mem::replace(&mut watched.entries, entries) != entries;
-        let Some(inside) = self.slots.inside_at(watched.slot) else {
+        let inside = self.slots.inside_at(watched.slot);
+        // A loop that has ended gives its slot back, to whichever thread wants one.
+        let Some(inside) = inside.filter(|inside| inside.is_loop) else {
             end(watched.visit.take());
             return if came_back { Pulse::Busy } else { Pulse::Idle };
         };
