@@ -19,7 +19,10 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, mpsc, oneshot},
+};
 
 use super::{
     discovery::{Candidate, Discovery, Origin, Problem, discover},
@@ -32,6 +35,7 @@ use super::{
     settings::{Operator, PluginSettings},
 };
 use crate::{
+    crash::KnownGeneration,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -62,6 +66,17 @@ pub struct Options {
     /// The program that tries a version out in a throw-away process before this one loads it, as
     /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
     pub rehearse_with: Option<PathBuf>,
+    /// Who hears of each library before it is opened, and is waited for.
+    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
+}
+
+/// A library is about to be opened: should that, or anything later, end the process, it has a name.
+#[derive(Debug)]
+pub struct Announcement {
+    /// What it is.
+    pub generation: KnownGeneration,
+    /// To be told when whoever survives the process knows.
+    pub heard: oneshot::Sender<()>,
 }
 
 /// Manages the plugins of one registry.
@@ -83,6 +98,7 @@ pub struct Options {
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
+///         announce: None,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );

@@ -148,6 +148,8 @@ impl Supervisor {
                     pid: worker.child.pid.as_raw_nonzero().get(),
                     private_dir: worker.private_dir.clone(),
                     version: worker.version.clone(),
+                    generations: worker.generations.clone(),
+                    mappings: worker.mappings.clone(),
                     lived_millis: millis(worker.child.started.elapsed()),
                 })
                 .collect(),
@@ -159,6 +161,7 @@ impl Supervisor {
                 .map(|(passed, owner, _)| (*passed, *owner))
                 .collect(),
             counts,
+            quarantined: self.quarantine.list().to_vec(),
         };
         let mut descriptors = vec![
             self.binding.inode(),
@@ -183,34 +186,34 @@ impl Supervisor {
         mut estate: Estate,
         events: mpsc::Sender<(u32, FromWorker)>,
     ) -> io::Result<Self> {
-        let slots = ConnectionSlots::open(estate.next()?)?;
+        let slots = ConnectionSlots::open(estate.take()?)?;
         let mut supervisor = Self::with(host, slots, events).map_err(io::Error::other)?;
         for written in std::mem::take(&mut estate.written.workers) {
             let parts = Parts {
                 pid: Pid::from_raw(written.pid).ok_or(io::ErrorKind::InvalidData)?,
                 started: started(written.lived_millis),
-                link: estate.next()?,
-                lines: estate.next()?,
-                threads: estate.next()?,
+                link: estate.take()?,
+                lines: estate.take()?,
+                threads: estate.take()?,
             };
             let log = Box::new(supervisor.log.clone());
-            let worker = Worker {
-                child: Child::of(written.worker, parts, log, supervisor.events.clone())?,
-                phase: Phase::Ready,
-                private_dir: written.private_dir,
-                version: written.version,
-            };
+            let child = Child::of(written.worker, parts, log, supervisor.events.clone())?;
+            let mut worker = Worker::new(child, Phase::Ready, written.private_dir);
+            worker.version = written.version;
+            worker.generations = written.generations;
+            worker.mappings = written.mappings;
             supervisor.workers.insert(written.worker, worker);
         }
         for of in std::mem::take(&mut estate.written.journals) {
-            supervisor.journals.push((of, estate.next()?.into()));
+            supervisor.journals.push((of, estate.take()?.into()));
         }
         for (passed, owner) in std::mem::take(&mut estate.written.connections) {
-            let socket = estate.next()?;
+            let socket = estate.take()?;
             supervisor.connections.register(passed, owner, socket);
         }
         supervisor.last_worker = estate.written.last_worker;
         supervisor.counts = estate.written.counts;
+        supervisor.quarantine.inherit(estate.written.quarantined);
         if let Some(serving) = estate.written.serving {
             supervisor.put_in_service(serving);
         }

@@ -73,6 +73,7 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            announce: None,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

@@ -174,25 +174,33 @@ fn the_next_version_begins_without_the_label() {
 }
 
 #[test]
-fn a_loop_that_does_not_come_back_within_the_limit_is_reported_with_the_plugin() {
-    for (deed, limit) in [
-        (json!({ "block": 15_000 }), "200ms"),
-        (json!({ "spin": 15_000 }), "200ms"),
-    ] {
+fn a_loop_that_does_not_come_back_is_a_crash_and_its_other_connections_are_served_elsewhere() {
+    const OTHERS: usize = 20;
+    for deed in [json!({ "block": 60_000 }), json!({ "spin": 60_000 })] {
         let host = Host::builder()
             .plugin("scripted")
             .flag("--event-loops", "1")
-            .flag("--loop-stall-limit", limit)
+            .flag("--loop-stall-limit", "500ms")
             .start();
-        let mut gateway = host.gateway();
-        let token = gateway.route([("scripted", json!([deed]))]);
-        gateway.begin(token, get("/"));
+        let mut stuck = host.gateway();
+        let quick = stuck.route([("scripted", json!([]))]);
+        let token = stuck.route([("scripted", json!([deed]))]);
+        let mut others: Vec<Gateway> = (0..OTHERS).map(|_| host.gateway()).collect();
+        for other in &mut others {
+            assert_eq!(other.call(quick, get("/")), "unchanged");
+        }
+        stuck.begin(token, get("/"));
         host.log_line(&[
             "ERROR",
             "an event loop is stuck",
             "running a filter",
             "scripted 0.1.0",
         ]);
+        for other in &mut others {
+            assert_eq!(other.call(quick, get("/")), "unchanged");
+        }
+        let answer = stuck.try_receive().map(|message| message.to_string());
+        assert_eq!(answer.as_deref(), Some("error 1"), "its own call is lost");
     }
 }
 
