@@ -90,6 +90,8 @@ pub struct Limits {
     pub max_body_memory: usize,
     /// Most bytes for frames and bodies of one connection.
     pub max_connection_memory: usize,
+    /// Most bytes that the mapped libraries of retired plugins occupy before the worker is replaced.
+    pub retired_memory: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
@@ -491,6 +493,7 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
         max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
         max_connection_memory: layers
             .value(&settings::MAX_CONNECTION_MEMORY, size(65_536, 1 << 40)),
+        retired_memory: layers.value(&settings::RETIRED_MEMORY, size(0, 1 << 40)),
         frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
             value::duration(written, milliseconds(10)..=seconds(600))
         }),

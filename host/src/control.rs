@@ -10,6 +10,7 @@
 //! | `POST /v1/reload?force=true` | [`Reloaded`] |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
 //! | `POST /v1/plugins/NAME/unblock` | [`Unblocked`] |
+//! | `POST /v1/plugins/NAME/lift` | [`Reloaded`] |
 //!
 //! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
 //! `detail`.
@@ -136,6 +137,7 @@ pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
         .route("/v1/reload", post(reload))
         .route("/v1/plugins/{name}/rollback", post(rollback))
         .route("/v1/plugins/{name}/unblock", post(unblock))
+        .route("/v1/plugins/{name}/lift", post(lift))
         .with_state(keeper);
     let served = match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => axum::serve(listener, router).await,
@@ -201,11 +203,19 @@ async fn unblock(
     );
     match ask(&keeper, |done| Request::Unblock { plugin, done }).await? {
         Ok(unblocked) => Ok(Json(Unblocked { unblocked })),
-        Err(missing) => Err(Refused {
-            status: StatusCode::NOT_FOUND,
-            detail: missing.to_string(),
-        }),
+        Err(missing) => Err(Refused::new(StatusCode::NOT_FOUND, missing.to_string())),
     }
+}
+
+async fn lift(
+    State(keeper): State<mpsc::Sender<Request>>,
+    Named(plugin): Named<String>,
+) -> Result<Json<Reloaded>, Refused> {
+    tracing::info!(plugin, "an operator lifts a quarantine");
+    ask(&keeper, |done| Request::Lift { plugin, done })
+        .await?
+        .map(Json)
+        .map_err(|error| Refused::new(StatusCode::NOT_FOUND, error.to_string()))
 }
 
 async fn ask<T>(

@@ -74,6 +74,8 @@ impl Embedded {
             operator: Operator::default(),
             rehearse_with: None,
             announce: None,
+            kept_dir: None,
+            retired_memory: u64::MAX,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

@@ -5,42 +5,41 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use semver::Version;
 use serde::Serialize;
 
-use super::{Given, retired::RetiredCounts};
+use super::{retired::RetiredCounts, slot::Given};
 use crate::{
     pipeline::pool::PoolUse,
     plugin::{
-        metadata::{Digest, PluginName},
-        registry::Generation,
+        metadata::Build,
+        registry::{Generation, Snapshot},
     },
 };
-
-/// One try to load something.
-#[derive(Debug, Clone)]
-pub struct Attempt {
-    /// When it ended.
-    pub at: SystemTime,
-    /// The plugin that was tried.
-    pub name: PluginName,
-    /// The version that was tried.
-    pub version: Version,
-    /// Digest of the library that was tried.
-    pub digest: Digest,
-    /// Why it failed, if it did.
-    pub failed: Option<String>,
-}
 
 /// Every plugin, and what serves no more.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// By place.
     pub plugins: Vec<PluginStatus>,
+    /// Builds that worker processes have died in.
+    pub quarantined: Vec<QuarantinedBuild>,
     /// Generations that serve no more.
     pub retired: RetiredCounts,
     /// Threads for plugins that block; absent where a manager alone is asked.
     pub pool: Option<PoolUse>,
+}
+
+/// A build that is not loaded, because worker processes have died in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedBuild {
+    /// The plugin.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// Digest of its library.
+    pub digest: String,
+    /// The version of the plugin that serves instead; none where its routes fail closed.
+    pub serving_instead: Option<String>,
 }
 
 /// What one place of the plugin directory has given.
@@ -79,6 +78,20 @@ pub struct FoundBlocking {
     pub milliseconds: u64,
     /// When that was, in seconds since 1970.
     pub since: u64,
+}
+
+impl QuarantinedBuild {
+    pub(super) fn of(build: &Build, snapshot: &Snapshot) -> Self {
+        let mut serving = snapshot.generations();
+        Self {
+            name: build.name.to_string(),
+            version: build.version.to_string(),
+            digest: build.digest.to_string(),
+            serving_instead: serving
+                .find(|generation| *generation.name() == build.name)
+                .map(|generation| generation.version().to_string()),
+        }
+    }
 }
 
 impl PluginStatus {
