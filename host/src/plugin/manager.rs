@@ -21,7 +21,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, mpsc, oneshot},
+};
 
 use super::{
     discovery::{Candidate, Discovery, Problem, discover},
@@ -30,6 +33,7 @@ use super::{
     settings::Operator,
 };
 use crate::{
+    crash::KnownGeneration,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -68,6 +72,17 @@ pub struct Options {
     pub kept_dir: Option<PathBuf>,
     /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
     pub retired_memory: u64,
+    /// Who hears of each library before it is opened, and is waited for.
+    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
+}
+
+/// A library is about to be opened: should that, or anything later, end the process, it has a name.
+#[derive(Debug)]
+pub struct Announcement {
+    /// What it is.
+    pub generation: KnownGeneration,
+    /// To be told when whoever survives the process knows.
+    pub heard: oneshot::Sender<()>,
 }
 
 /// Manages the plugins of one registry.
@@ -91,6 +106,7 @@ pub struct Options {
 ///         rehearse_with: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
+///         announce: None,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );

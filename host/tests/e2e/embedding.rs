@@ -74,6 +74,7 @@ impl Embedded {
             rehearse_with: None,
             kept_dir: None,
             retired_memory: u64::MAX,
+            announce: None,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

@@ -61,6 +61,7 @@ impl Directories {
             rehearse_with: rehearse_with.map(Into::into),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
+            announce: None,
         }
     }
 
