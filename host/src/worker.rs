@@ -33,7 +33,7 @@ use crate::{
     pipeline::Pipeline,
     plugin::{
         manager::{Announcement, Manager, Options},
-        metadata::{Build, Digest, PluginName, parse_version},
+        metadata::{Build, Digest, PluginName},
         registry::Registry,
     },
     runtime_dir::AddressLock,
@@ -186,17 +186,14 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
-            announce: Some(announce),
         },
         compiler,
     ));
-    tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
     let quarantined = builds(&attachment.start.quarantined);
     let restored = manager.restore(quarantined).await;
-    // Only now: it replaces what is restored.
-    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
     let (mut keeper, requests) = Keeper::new(
         Arc::clone(&manager),
         &config.plugin_dir,
@@ -204,6 +201,12 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         rescan,
     );
     keeper.resume(restored);
+    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
+    tokio::spawn(wish_when_over_budget(
+        manager.over_budget(),
+        config.limits.retired_memory,
+        tell.clone(),
+    ));
     let settled = keeper.settled();
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
@@ -290,35 +293,34 @@ async fn pass_announcements_on(
     }
 }
 
-/// The builds that ended workers. What names no build is none that could be loaded.
+/// What the supervisor has put into quarantine. It holds only what a worker told it.
 fn builds(quarantined: &[Quarantined]) -> Vec<Build> {
-    let culprits = quarantined.iter().map(|held| &held.culprit);
-    culprits
-        .filter_map(|culprit| {
+    quarantined
+        .iter()
+        .filter_map(|quarantined| {
+            let culprit = &quarantined.culprit;
             Some(Build {
-                name: PluginName::new(&culprit.name).ok()?,
-                version: parse_version(&culprit.version).ok()?,
-                digest: Digest::from_hex(&culprit.digest).ok()?,
+                name: PluginName::try_from(culprit.name.clone()).ok()?,
+                version: culprit.version.parse().ok()?,
+                digest: Digest::try_from(culprit.digest.clone()).ok()?,
             })
         })
         .collect()
 }
 
-/// The worker that serves writes what the next one has to know.
-async fn keep_while_serving(manager: Arc<Manager>, mut state: watch::Receiver<Shutdown>) {
+/// Writes down what the next worker has to know, for as long as this one is the one that serves.
+async fn keep_while_serving(manager: Arc<Manager>, mut shutdown: watch::Receiver<Shutdown>) {
     loop {
-        let serves = *state.borrow_and_update() == Shutdown::Running;
+        let serves = *shutdown.borrow_and_update() == Shutdown::Running;
         let changed = if serves {
             tokio::select! {
-                changed = state.changed() => changed,
-                () = async {
-                    manager.begin_keeping().await;
-                    std::future::pending().await
-                } => return,
+                // As soon as the worker before lets go of it.
+                () = manager.begin_keeping() => shutdown.changed().await,
+                changed = shutdown.changed() => changed,
             }
         } else {
             manager.stop_keeping().await;
-            state.changed().await
+            shutdown.changed().await
         };
         if changed.is_err() {
             return;
@@ -326,11 +328,12 @@ async fn keep_while_serving(manager: Arc<Manager>, mut state: watch::Receiver<Sh
     }
 }
 
-/// Asks to be replaced when too much memory belongs to plugins that are gone.
-async fn wish_beyond_budget(over_budget: impl Future<Output = ()>, tell: Telling) {
-    over_budget.await;
-    let reason = "libraries of retired plugins occupy more than --retired-memory".to_owned();
-    // Nobody listens only where this process is about to end.
+async fn wish_when_over_budget(over: impl Future<Output = ()>, budget: usize, tell: Telling) {
+    over.await;
+    let reason = format!(
+        "libraries of earlier versions keep more than {} MiB: see --retired-memory",
+        budget >> 20
+    );
     let _ = tell.send(ToSupervisor::Wish { reason }.into());
 }
 

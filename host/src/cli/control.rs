@@ -80,6 +80,23 @@ pub(super) struct RollbackArgs {
     host: Host,
 }
 
+/// Load a plugin again that was put into quarantine for ending its workers
+///
+/// Its record is clean afterwards. A new file of the plugin ends a quarantine too.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct LiftArgs {
+    /// The plugin's name
+    plugin: String,
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn lift(args: &LiftArgs) -> u8 {
+    let target = format!("/v1/plugins/{}/lift", percent_encoded(&args.plugin));
+    args.host.ask(Method::POST, &target, show_reload)
+}
+
 /// Show the worker processes of a running host
 #[derive(Debug, Args)]
 #[command(after_help = super::HELP)]

@@ -67,13 +67,13 @@ pub struct Options {
     /// The program that tries a version out in a throw-away process before this one loads it, as
     /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
     pub rehearse_with: Option<PathBuf>,
+    /// Who hears of each library before it is opened, and is waited for.
+    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
     /// A directory that outlives this process, for what the next one has to know; none where there
     /// is no next one.
     pub kept_dir: Option<PathBuf>,
     /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
     pub retired_memory: u64,
-    /// Who hears of each library before it is opened, and is waited for.
-    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
 }
 
 /// A library is about to be opened: should that, or anything later, end the process, it has a name.
@@ -104,9 +104,9 @@ pub struct Announcement {
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
+///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
-///         announce: None,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
