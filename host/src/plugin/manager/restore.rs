@@ -351,7 +351,8 @@ impl Manager {
     pub(super) async fn keep(&self) {
         let asked = self.keeping.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut writing = self.keeping.writing.lock().await;
-        let Some(writer) = writing.writer.clone() else {
+        // Before anybody knows what there is, the next worker must not take that for nothing.
+        let Some(writer) = writing.writer.clone().filter(|_| self.registry.is_known()) else {
             return;
         };
         if writing.written >= asked {
