@@ -12,8 +12,14 @@ use crate::support::{
     wait_for,
 };
 
-/// Kills the worker and waits until the next one serves.
+/// Kills the worker, when it has said that every answer is written, and waits until the next one
+/// serves.
 fn kill(host: &Host) {
+    wait_for("every connection is idle", || {
+        let (code, said, _) = host.ask(&["workers", "--json"]);
+        let overview: Value = serde_json::from_str(&said).ok()?;
+        (code == 0 && overview["idle_connections"] == overview["connections"]).then_some(())
+    });
     let dead = host.signal_worker(Signal::KILL);
     wait_for("another worker serves", || {
         let workers = host.workers();
