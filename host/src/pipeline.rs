@@ -35,7 +35,7 @@ use self::{
 use crate::{
     plugin::{
         metadata::{Execution, FailurePolicy},
-        registry::Configured,
+        registry::{Configured, Failing},
     },
     shared_memory::held::HeldFuture,
 };
@@ -108,6 +108,19 @@ pub enum FailureReason {
     KeptCall,
 }
 
+impl FailureReason {
+    fn failing(&self) -> Failing {
+        match self {
+            Self::Error(_) => Failing::Error,
+            Self::Panic(_) => Failing::Panic,
+            Self::Deadline(_) => Failing::Deadline,
+            Self::NoThread { .. } => Failing::NoThread,
+            Self::Misuse(_) | Self::KeptCall => Failing::Misuse,
+            Self::NoRoom(_) => Failing::NoRoom,
+        }
+    }
+}
+
 impl From<Misuse> for FailureReason {
     fn from(misuse: Misuse) -> Self {
         match misuse {
@@ -138,7 +151,9 @@ pub async fn run<G: Gateway>(
             None => (started, budget_ends),
         };
         call.begin_plugin(deadline);
-        gateway.passes_to(link.configured.generation().number());
+        let generation = link.configured.generation();
+        generation.count_call();
+        gateway.passes_to(generation.number());
         // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
         let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
         let reason = match run_one(pipeline, link, call, gateway, deadline).await {
@@ -175,9 +190,10 @@ pub async fn run<G: Gateway>(
             }
             Ended::GatewayGone => return End::GatewayGone,
         };
+        generation.count_failure(reason.failing());
         let failure = PluginFailure {
-            plugin: link.configured.generation().name().to_string(),
-            version: link.configured.generation().version().clone(),
+            plugin: generation.name().to_string(),
+            version: generation.version().clone(),
             reason,
         };
         match before {

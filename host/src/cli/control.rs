@@ -268,6 +268,9 @@ fn show_status(status: &Value) -> String {
                 text(found, "how")
             );
         }
+        if plugin["serving"].is_string() {
+            let _ = writeln!(shown, "  {}", calls(&plugin["calls"]));
+        }
         if let Some(previous) = plugin["previous"].as_str() {
             let _ = writeln!(shown, "  before: {previous}");
         }
@@ -311,6 +314,25 @@ fn show_status(status: &Value) -> String {
     );
     for (plugin, threads) in pool["stuck_in"].as_object().into_iter().flatten() {
         let _ = writeln!(shown, "  stuck in {plugin}: {threads}");
+    }
+    shown
+}
+
+/// What became of a plugin's calls: failures only where there are any.
+fn calls(counts: &Value) -> String {
+    let mut shown = format!("calls: {}", counts["calls"]);
+    for (key, name) in [
+        ("errors", "errors"),
+        ("panics", "panics"),
+        ("missed_deadlines", "missed deadlines"),
+        ("misuses", "misuses"),
+        ("without_thread", "without a thread"),
+        ("without_room", "without room"),
+    ] {
+        let count = counts[key].as_u64().unwrap_or(0);
+        if count > 0 {
+            let _ = write!(shown, ", {name}: {count}");
+        }
     }
     shown
 }

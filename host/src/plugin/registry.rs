@@ -5,6 +5,7 @@
 //! Nothing here loads anything, and nothing here knows a request.
 
 mod label;
+mod tally;
 
 use std::{
     collections::BTreeMap,
@@ -35,8 +36,10 @@ use crate::shared_memory::{
 };
 
 pub use label::{How, Stall};
+pub use tally::{CallCounts, Failing};
 
 use label::Label;
+use tally::Tally;
 
 /// How a generation is run: its metadata, with the operator's settings over it.
 #[derive(Debug, Clone)]
@@ -79,6 +82,7 @@ pub struct Generation {
     copy: Arc<PrivateCopy>,
     loaded: SystemTime,
     label: Label,
+    tally: Tally,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -116,6 +120,7 @@ impl Generation {
             copy,
             loaded: SystemTime::now(),
             label: Label::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -178,7 +183,12 @@ impl Generation {
                 object: Held::new(object, self.number()),
                 generation: Arc::clone(self),
             }),
-            RResult::RErr(failure) => Err(RefusedConfiguration::Plugin(failure)),
+            RResult::RErr(failure) => {
+                if failure.panicked {
+                    self.count_failure(Failing::Panic);
+                }
+                Err(RefusedConfiguration::Plugin(failure))
+            }
         }
     }
 

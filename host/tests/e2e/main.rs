@@ -25,6 +25,7 @@ mod check_command;
 mod configurations;
 mod connections;
 mod control_socket;
+mod counts;
 mod deadlines;
 mod embedding;
 mod errors;

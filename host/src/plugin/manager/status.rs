@@ -12,7 +12,7 @@ use crate::{
     pipeline::pool::PoolUse,
     plugin::{
         metadata::Build,
-        registry::{Generation, Snapshot},
+        registry::{CallCounts, Generation, Snapshot},
     },
 };
 
@@ -61,6 +61,8 @@ pub struct PluginStatus {
     pub found_blocking: Option<FoundBlocking>,
     /// How often what serves has held an event loop up.
     pub stalls: u64,
+    /// What became of the calls of what serves, since it was loaded by this worker.
+    pub calls: CallCounts,
     /// The version that a roll-back would go to.
     pub previous: Option<String>,
     /// The version of the last try to load something.
@@ -116,6 +118,7 @@ impl PluginStatus {
                     since: seconds(stall.found),
                 }),
             stalls: serving.map_or(0, Generation::stalls),
+            calls: serving.map(Generation::call_counts).unwrap_or_default(),
             previous: given
                 .previous
                 .as_ref()
