@@ -114,6 +114,8 @@ pub struct Limits {
     /// Threads of the pool that may be past their time before the worker is replaced; zero for any
     /// number.
     pub stuck_threads: usize,
+    /// Longest time that a worker that is to be replaced waits for a quiet moment.
+    pub replace_patience: Duration,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
     /// Deaths of workers within the window that put a plugin into quarantine.
@@ -520,6 +522,9 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),
         stuck_threads: read_stuck_threads(layers, blocking_threads),
+        replace_patience: layers.value(&settings::REPLACE_PATIENCE, |written| {
+            value::duration(written, Duration::ZERO..=seconds(3_600))
+        }),
         drain_time: layers.value(&settings::DRAIN_TIME, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),

@@ -68,9 +68,6 @@ const START_TIME: Duration = Duration::from_secs(60);
 /// Time beyond the longest call that a worker may take to hand everything over and end.
 const LEAVE_TIME: Duration = Duration::from_secs(30);
 
-/// How long a worker that wants to be replaced waits for a quiet moment.
-const WISH_PATIENCE: Duration = Duration::from_secs(60);
-
 /// How often it is looked whether the moment is quiet, and whether somebody takes too long.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -578,7 +575,7 @@ impl Supervisor {
             worker.child.kill();
         }
         let is_time = self.wish.as_ref().is_some_and(|(_, since)| {
-            since.elapsed() > WISH_PATIENCE
+            since.elapsed() >= self.config.limits.replace_patience
                 || self.connections.count(State::Idle) == self.connections.len()
         });
         if is_time && self.successor.is_none() && self.stopping.is_none() {

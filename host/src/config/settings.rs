@@ -341,6 +341,17 @@ pub const STUCK_THREADS: Setting = Setting {
     group: LIMITS,
 };
 
+/// Bound on the wait for a quiet moment.
+pub const REPLACE_PATIENCE: Setting = Setting {
+    key: "limits.replace_patience",
+    flag: "replace-patience",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("60s"),
+    help: "How long a worker that is to be replaced, for --retired-memory or --stuck-threads, waits for a moment without an open call; then it is replaced under load, which loses no call either",
+    group: LIMITS,
+};
+
 /// Bound on the time to leave.
 pub const DRAIN_TIME: Setting = Setting {
     key: "limits.drain_time",
@@ -430,7 +441,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 32] = [
+pub const ALL: [&Setting; 33] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -455,6 +466,7 @@ pub const ALL: [&Setting; 32] = [
     &CALL_BUDGET,
     &LOOP_STALL_LIMIT,
     &STUCK_THREADS,
+    &REPLACE_PATIENCE,
     &DRAIN_TIME,
     &QUARANTINE_CRASHES,
     &QUARANTINE_WINDOW,

@@ -47,6 +47,7 @@ fn what_the_gateway_gives_is_enough() {
     assert_eq!(config.limits.loop_stall_limit, Duration::from_secs(1));
     assert_eq!(config.limits.stuck_threads, 16);
     assert_eq!(config.limits.retired_memory, 64 << 20);
+    assert_eq!(config.limits.replace_patience, Duration::from_secs(60));
     assert_eq!(config.limits.drain_time, Duration::from_millis(700));
     assert_eq!(config.response_failure, ResponseFailure::Status503);
     assert_eq!(config.log.filter, "info");

@@ -37,6 +37,10 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Bytes of one line that a worker or a plugin in it writes; the rest comes as further lines.
 const MAX_LINE_BYTES: u64 = 16 * 1024;
 
+/// Bytes from which the C library gives an allocation's memory back as soon as it is free. Left to
+/// itself it learns from the first library that is read to keep twice as much for ever.
+const LARGE_ALLOCATION: &str = "1048576";
+
 /// A message to a worker, with what goes along.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -109,6 +113,8 @@ impl Child {
             .stdin(Stdio::from(theirs))
             .stdout(writer.try_clone()?)
             .stderr(writer)
+            .env("MALLOC_MMAP_THRESHOLD_", LARGE_ALLOCATION)
+            .env("MALLOC_TRIM_THRESHOLD_", LARGE_ALLOCATION)
             // What a plugin starts can be ended with it; and the keyboard's signals are ours.
             .process_group(0)
             .spawn()?;

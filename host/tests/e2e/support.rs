@@ -5,6 +5,7 @@ mod host;
 pub(crate) mod http;
 mod libraries;
 mod program;
+pub(crate) mod resident;
 pub(crate) mod runner;
 pub(crate) mod serving;
 pub(crate) mod upstream;

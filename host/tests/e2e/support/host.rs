@@ -120,6 +120,11 @@ impl Host {
         )
     }
 
+    /// The number of its own process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Process numbers of its workers, oldest first.
     pub(crate) fn workers(&self) -> Vec<u32> {
         let id = self.process.id();
