@@ -230,11 +230,11 @@ fn memory_stays_within_its_budget_during_upgrades_and_is_free_again_after_a_hand
     });
     // While a generation is loaded, its file is in memory beside its mapping.
     let generation = mapped + u64::try_from(version(&number(0)).library.len()).unwrap();
-    // A worker that takes over, and a rehearsal, are processes beside the one that was there, and
-    // hold what that held.
+    // A worker that takes over, and a rehearsal, are processes beside the one that was there: each
+    // holds what that held, and what it loads itself.
     let watching = watch_memory(&load, move |processes| {
         let beside = u64::try_from(processes.saturating_sub(1)).unwrap();
-        fresh.bytes + budget + 2 * generation + beside * fresh.largest_worker
+        fresh.bytes + budget + 2 * generation + beside * (fresh.largest_worker + generation)
     });
     let mut most_retired = 0;
     for upgrade in 1..=upgrades() {
