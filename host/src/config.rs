@@ -49,6 +49,8 @@ pub struct Config {
     pub rescan_interval: Duration,
     /// Whether plugins are tried out in a throw-away process before they are loaded.
     pub rehearse: bool,
+    /// Whether a second worker waits beside the one that serves.
+    pub standby: bool,
     /// Directory of all hosts of this user, to be made with mode 0700; absolute.
     pub runtime_dir: PathBuf,
     /// Permissions of the socket file.
@@ -316,6 +318,7 @@ impl Config {
             )
         });
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
+        let standby = layers.value(&settings::STANDBY, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
@@ -358,6 +361,7 @@ impl Config {
                 plugin_dir,
                 rescan_interval,
                 rehearse,
+                standby,
                 runtime_dir,
                 socket_mode,
                 backlog,

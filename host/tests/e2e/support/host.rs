@@ -191,7 +191,8 @@ impl Drop for Host {
     }
 }
 
-fn send(process: u32, signal: Signal) {
+/// Sends a signal to any process.
+pub(crate) fn send(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     rustix::process::kill_process(process.expect("a process has a number"), signal).unwrap();
 }
