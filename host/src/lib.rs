@@ -21,3 +21,4 @@ pub mod pipeline;
 pub mod plugin;
 pub mod memory;
 pub mod shared_memory;
+pub mod privileges;

@@ -19,6 +19,7 @@ use crate::{
     pipeline::Pipeline,
     plugin::{
         manager::{Manager, Options},
+        permissions::Permissions,
         registry::Registry,
     },
     runtime_dir::RuntimeDir,
@@ -118,6 +119,7 @@ async fn work(
             private_dir: runtime_dir.private().to_owned(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            permissions: Permissions::new(config.strict_permissions),
         },
         compiler,
     ));

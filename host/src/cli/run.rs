@@ -18,6 +18,7 @@ use crate::config::{Config, Environment, Flags};
 use crate::lifecycle::Lifecycle;
 use crate::listen::Binding;
 use crate::logging;
+use crate::privileges;
 use crate::runtime_dir::RuntimeDir;
 use crate::worker;
 
@@ -127,6 +128,11 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
         Lifecycle::install().map_err(|error| format!("cannot take signals: {error}"))?;
     let runtime =
         RuntimeDir::open(&config.runtime_dir, config.listen.path()).map_err(|e| text(&e))?;
+    if let Some(run_as) = config.restrictions.run_as {
+        run_as.is_possible().map_err(|e| text(&e))?;
+        runtime.open_passage().map_err(|e| text(&e))?;
+        run_as.own(runtime.private()).map_err(|e| text(&e))?;
+    }
     let lock = runtime.address_lock().map_err(|e| text(&e))?;
     let (binding, listener) = Binding::bind(
         config.listen.path(),
@@ -168,6 +174,7 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
     if removed > 0 {
         tracing::info!(removed, "removed what dead hosts left on this address");
     }
+    privileges::restrict_worker(&config.restrictions).map_err(|e| text(&e))?;
     let served = worker::run(listener, config, runtime, shutdown, rescan).map_err(|e| text(&e));
     // Here and not by dropping: the thread that watches holds it as well.
     binding.remove();

@@ -72,6 +72,7 @@ pub const GATEWAY_EXPIRY_VARIABLE: &str = "APISIX_CONF_EXPIRE_TIME";
 
 const SERVING: &str = "Serving";
 const PLUGINS: &str = "Plugins";
+const SECURITY: &str = "Security";
 const LIMITS: &str = "Limits";
 const LOG: &str = "Log";
 
@@ -220,6 +221,50 @@ pub const RUNTIME_DIR: Setting = Setting {
     group: PLUGINS,
 };
 
+/// Whom plugins run as.
+pub const USER: Setting = Setting {
+    key: "user",
+    flag: "user",
+    kind: Kind::Text,
+    value_name: "USER",
+    default: Fallback::Described("the user who runs the host"),
+    help: "User, by name or number, whom the process that runs plugins becomes; the host has to be root's. The plugin directory must be readable for that user",
+    group: SECURITY,
+};
+
+/// The group that goes with the user.
+pub const GROUP: Setting = Setting {
+    key: "group",
+    flag: "group",
+    kind: Kind::Text,
+    value_name: "GROUP",
+    default: Fallback::Described("the group of --user"),
+    help: "Group, by name or number, that goes with --user; the only one that the process is left with",
+    group: SECURITY,
+};
+
+/// Whether files that others could change are refused.
+pub const STRICT_PERMISSIONS: Setting = Setting {
+    key: "strict_permissions",
+    flag: "strict-permissions",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Load no plugin whose files, or a directory on the way to them, others than root and the host's user can change; otherwise there is a warning",
+    group: SECURITY,
+};
+
+/// Whether crashes leave dumps.
+pub const CORE_DUMPS: Setting = Setting {
+    key: "core_dumps",
+    flag: "core-dumps",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Let a crash leave a core dump, as the system is set up; it holds requests and secrets",
+    group: SECURITY,
+};
+
 /// Bound on connections.
 pub const MAX_CONNECTIONS: Setting = Setting {
     key: "limits.max_connections",
@@ -364,7 +409,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 26] = [
+pub const ALL: [&Setting; 30] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -378,6 +423,10 @@ pub const ALL: [&Setting; 26] = [
     &RESCAN_INTERVAL,
     &REHEARSE,
     &RUNTIME_DIR,
+    &USER,
+    &GROUP,
+    &STRICT_PERMISSIONS,
+    &CORE_DUMPS,
     &MAX_CONNECTIONS,
     &MAX_FRAME_BYTES,
     &MAX_EXTRA_INFO_ROUNDS,

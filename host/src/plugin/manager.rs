@@ -6,6 +6,7 @@
 //! the data plane is touched. The manager never watches files and never decides when to act.
 
 mod construct;
+mod error;
 mod retired;
 mod status;
 
@@ -22,12 +23,10 @@ use tokio::{runtime::Handle, sync::Mutex};
 
 use super::{
     discovery::{Candidate, Discovery, Origin, Problem, discover},
-    library::LibraryError,
     metadata::{Metadata, PluginName},
-    private_copy::{CopyError, PrivateCopy},
-    registry::{Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot},
-    rehearsal::RehearsalError,
-    schema::Violations,
+    permissions::Permissions,
+    private_copy::PrivateCopy,
+    registry::{Generation, Missing, Registry, Requested, Snapshot},
     settings::{Operator, PluginSettings},
 };
 use crate::{
@@ -37,17 +36,15 @@ use crate::{
         chain::{Chain, Link},
         gateway::Gateway,
     },
-    tokens::compile::{Compiler, RefusedRoute, TriedOut},
+    tokens::compile::{Compiler, TriedOut},
 };
 
 pub use construct::LOAD_TIME;
+pub use error::{CallError, LoadError, LoadErrorCause, RollbackError};
 pub use retired::{RETIRE_TIME, UNLOAD_TIME};
 pub use status::{Attempt, PluginStatus, Status};
 
 use retired::Retired;
-
-/// Live configurations named in the error of an upgrade that they prevent, at most.
-const MAX_VETOES_SHOWN: usize = 5;
 
 /// Where plugins come from and what the operator says about them.
 #[derive(Debug)]
@@ -61,6 +58,8 @@ pub struct Options {
     /// The program that tries a version out in a throw-away process before this one loads it, as
     /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
     pub rehearse_with: Option<PathBuf>,
+    /// What is thought of files that others could change.
+    pub permissions: Permissions,
 }
 
 /// Manages the plugins of one registry.
@@ -69,7 +68,10 @@ pub struct Options {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::{sync::Arc, time::Duration};
 /// use plugin_host::{
-///     plugin::{manager::{Manager, Options}, registry::Registry, settings::Operator},
+///     plugin::{
+///         manager::{Manager, Options}, permissions::Permissions, registry::Registry,
+///         settings::Operator,
+///     },
 ///     tokens::{Bounds, Tokens, compile::Compiler},
 /// };
 ///
@@ -82,6 +84,7 @@ pub struct Options {
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
+///         permissions: Permissions::new(false),
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
@@ -149,102 +152,6 @@ pub struct Loaded {
     pub problems: Vec<Problem>,
     /// What could not be loaded.
     pub failures: Vec<LoadError>,
-}
-
-/// A plugin could not be loaded. Traffic is as it was.
-#[derive(Debug, thiserror::Error)]
-#[error("plugin {plugin} {version} ({}) was not loaded: {cause}", library.display())]
-pub struct LoadError {
-    /// Its name.
-    pub plugin: PluginName,
-    /// The version that was to be loaded.
-    pub version: semver::Version,
-    /// The operator's file.
-    pub library: PathBuf,
-    /// Why not.
-    #[source]
-    pub cause: LoadErrorCause,
-}
-
-/// Why a plugin could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadErrorCause {
-    /// The operator's settings for it cannot be used: the operator's fault.
-    #[error("its settings cannot be used: {0}")]
-    Settings(String),
-    /// The operator's settings do not fit its schema: the operator's fault.
-    #[error("its settings do not fit its `settings_schema`: {0}")]
-    SettingsSchema(Violations),
-    /// It failed where that costs nothing: the plugin's fault.
-    #[error("the rehearsal in a throw-away process failed: {0}")]
-    Rehearsal(#[from] RehearsalError),
-    /// There is no place for a copy: the machine's fault.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// The thread that loaded it ended: the host's fault.
-    #[error("the host gave up on it: {0}")]
-    Ended(String),
-    /// The library or the plugin in it refuses: the plugin's fault.
-    #[error(transparent)]
-    Library(#[from] LibraryError),
-    /// It took too long to parse the live configurations: the plugin's fault.
-    #[error("it had not parsed the live configurations after {0} s")]
-    SlowConfiguration(u64),
-    /// Configurations that work now would not with it: the operator decides.
-    #[error("{}", vetoed(.0))]
-    Vetoed(Vec<RefusedRoute>),
-}
-
-fn vetoed(routes: &[RefusedRoute]) -> String {
-    let mut shown: Vec<String> = routes
-        .iter()
-        .take(MAX_VETOES_SHOWN)
-        .map(ToString::to_string)
-        .collect();
-    if routes.len() > MAX_VETOES_SHOWN {
-        shown.push(format!("and {} more", routes.len() - MAX_VETOES_SHOWN));
-    }
-    format!(
-        "it refuses configurations that work now; mend the routes, or force it with \
-         `plugin-host reload --force`: {}",
-        shown.join("; ")
-    )
-}
-
-/// A plugin could not be called.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// Nothing that is loaded answers to the name.
-    #[error(transparent)]
-    Missing(#[from] Missing),
-    /// It refuses the configuration.
-    #[error(transparent)]
-    Configuration(#[from] RefusedConfiguration),
-}
-
-/// A plugin could not be rolled back. Traffic is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum RollbackError {
-    /// No plugin has that name: the operator's fault.
-    #[error(transparent)]
-    Missing(#[from] Missing),
-    /// Nothing served before: there is nothing to go back to.
-    #[error("plugin `{0}` has no earlier version that this host has served")]
-    NothingBefore(String),
-    /// Several versions stand side by side.
-    #[error("plugin `{name}` has several versions ({versions}): say which, like `{name}@=VERSION`")]
-    Several {
-        /// The plugin.
-        name: String,
-        /// Its versions.
-        versions: String,
-    },
-    /// The copy is gone or damaged: the machine's fault.
-    #[error("the copy of the earlier version cannot be read: {0}")]
-    Copy(String),
-    /// It does not load any more.
-    #[error(transparent)]
-    Load(#[from] LoadError),
 }
 
 /// What the operator says about a plugin, and the settings that it gets.

@@ -12,6 +12,7 @@ use plugin_host::{
     },
     plugin::{
         manager::{CallError, Manager, Options, RollbackError, Vetoes},
+        permissions::Permissions,
         registry::Registry,
         settings::Operator,
     },
@@ -72,6 +73,7 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            permissions: Permissions::new(false),
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

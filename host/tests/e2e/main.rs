@@ -33,6 +33,7 @@ mod five_plugins;
 mod lifecycle;
 mod loading;
 mod logs;
+mod privileges;
 mod replacing_files;
 mod replay;
 mod request_effects;

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -40,6 +40,8 @@ pub(crate) struct Builder {
     stdin: Option<Stdio>,
     stderr: Option<Stdio>,
     environment: Vec<(OsString, OsString)>,
+    /// Permissions of its directory and its plugins; none: as they are made.
+    directory_mode: Option<u32>,
     config: String,
 }
 
@@ -62,6 +64,11 @@ impl Host {
     /// The process as the test started it.
     pub(crate) fn process(&mut self) -> &mut Child {
         &mut self.process
+    }
+
+    /// Number of the process that runs plugins.
+    pub(crate) fn worker(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends the process a signal.
@@ -98,6 +105,11 @@ impl Host {
     /// Its plugin directory.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.directory.path().join("plugins")
+    }
+
+    /// Gives its directory, and all of its plugins, these permissions.
+    pub(crate) fn set_mode(&self, mode: u32) {
+        set_mode(self.directory(), mode);
     }
 
     /// Runs a command of the same program against this host, with `--listen` and `--runtime-dir`
@@ -213,6 +225,12 @@ impl Builder {
         self
     }
 
+    /// Gives the host's directory and its plugins these permissions before it starts.
+    pub(crate) fn directory_mode(mut self, mode: u32) -> Self {
+        self.directory_mode = Some(mode);
+        self
+    }
+
     /// Starts in the directory, and so on the socket, of another host.
     pub(crate) fn beside(mut self, other: &Host) -> Self {
         self.directory = Some(Arc::clone(&other.directory));
@@ -257,6 +275,10 @@ impl Builder {
             let path = directory.path().join("plugins").join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
+        }
+        if let Some(mode) = self.directory_mode {
+            fs::create_dir_all(directory.path().join("plugins")).unwrap();
+            set_mode(directory.path(), mode);
         }
         Host {
             process: self.command(directory.path(), &log).spawn().unwrap(),
@@ -303,6 +325,23 @@ impl Builder {
             command.arg("--config").arg(file);
         }
         command
+    }
+}
+
+/// The directory itself, and everything in and below that of its plugins.
+fn set_mode(directory: &Path, mode: u32) {
+    let set = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(directory);
+    let mut left = vec![directory.join("plugins")];
+    while let Some(path) = left.pop() {
+        set(&path);
+        if path.is_dir() {
+            left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
     }
 }
 
