@@ -9,6 +9,7 @@ mod control;
 mod output;
 mod run;
 mod version;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     Reload(control::ReloadArgs),
     Rollback(control::RollbackArgs),
     Version(version::VersionArgs),
+    Worker(worker::WorkerArgs),
 }
 
 /// The whole program: reads the command line, does what it says, gives the exit code.
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => control::reload(&args),
         Command::Rollback(args) => control::rollback(&args),
         Command::Version(args) => version::version(&args),
+        Command::Worker(args) => worker::worker(args),
     };
     ExitCode::from(code)
 }

@@ -15,7 +15,7 @@ mod source;
 mod value;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -77,6 +77,7 @@ pub struct Config {
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
+    file: Option<(PathBuf, String)>,
 }
 
 /// Bounds on what clients and plugins can make the host use.
@@ -253,6 +254,12 @@ impl Config {
         Self::read(flags, environment, Some(stand_in())).map(|config| config.plugins.to_operator())
     }
 
+    /// The configuration file that was read and its text, which may hold secrets.
+    pub fn file(&self) -> Option<(&Path, &str)> {
+        let (path, text) = self.file.as_ref()?;
+        Some((path, text))
+    }
+
     /// The configuration in force as text, without secrets.
     pub fn effective(&self) -> &Effective {
         &self.effective
@@ -346,6 +353,7 @@ impl Config {
                 log,
                 plugins,
                 effective,
+                file: (!file.path.as_os_str().is_empty()).then_some((file.path, file.text)),
             }),
             _ => Err(ConfigErrors(problems)),
         }
@@ -379,7 +387,10 @@ fn read_file(flags: &Flags, environment: &Environment, problems: &mut Vec<Config
             .get_os(settings::CONFIG_FILE_VARIABLE)
             .map(PathBuf::from)
     });
-    let read = path.map_or_else(|| Ok(File::default()), |path| File::read(&path, problems));
+    let read = path.map_or_else(
+        || Ok(File::default()),
+        |path| File::read(&path, flags.config_copy(), problems),
+    );
     read.unwrap_or_else(|problem| {
         problems.push(problem);
         File::default()

@@ -74,9 +74,18 @@ impl Force {
 
 /// Why a request was not done.
 #[derive(Debug)]
-struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     detail: String,
+}
+
+impl Refused {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -105,7 +114,7 @@ impl IntoResponse for Refused {
 }
 
 /// The host is stopping: nobody is there to do it.
-fn stopping() -> Refused {
+pub(crate) fn stopping() -> Refused {
     Refused {
         status: StatusCode::SERVICE_UNAVAILABLE,
         detail: "the host is stopping".to_owned(),

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -86,6 +86,8 @@ pub struct Keeper {
     gone: BTreeMap<PathBuf, Instant>,
     /// Places whose last try failed.
     failed: BTreeSet<PathBuf>,
+    /// Whether the first scan has ended.
+    settled: watch::Sender<bool>,
 }
 
 /// What sees the directory.
@@ -138,13 +140,24 @@ impl Keeper {
             loading: JoinSet::new(),
             gone: BTreeMap::new(),
             failed: BTreeSet::new(),
+            settled: watch::Sender::new(false),
         };
         (keeper, ask)
+    }
+
+    /// Ready when what the directory held at the start has been tried.
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut settled = self.settled.subscribe();
+        async move {
+            // An error means that the keeper has ended: then nothing more is going to be loaded.
+            let _ = settled.wait_for(|settled| *settled).await;
+        }
     }
 
     /// Loads what is there, then follows the directory until nobody can ask for anything any more.
     pub async fn run(mut self) {
         self.first_scan().await;
+        self.settled.send_replace(true);
         loop {
             tokio::select! {
                 _ = self.eyes.as_mut().expect(EYES_ARE_BACK).watch.changed() => {

@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod client;
 pub mod lifecycle;
+pub mod supervisor;
 pub mod worker;
 pub mod control;
 pub mod keeper;
@@ -14,6 +15,7 @@ pub mod listen;
 pub mod logging;
 pub mod config;
 pub mod runtime_dir;
+pub mod link;
 pub mod server;
 pub mod throttle;
 pub mod tokens;

@@ -6,7 +6,7 @@
 
 mod sink;
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -36,6 +36,32 @@ const FLUSH_TIME: Duration = Duration::from_millis(50);
 pub struct Logging {
     guard: Option<WorkerGuard>,
     losses: Losses,
+    lines: Lines,
+}
+
+/// The way into the log for lines that another process has made.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    queue: NonBlocking,
+    colours: bool,
+}
+
+impl Lines {
+    /// Whether lines may have colours: somebody looks at them in a terminal.
+    pub fn has_colours(&self) -> bool {
+        self.colours
+    }
+}
+
+impl Write for Lines {
+    /// Takes one whole line, or loses and counts it. Never waits.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue.write(line)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.queue.flush()
+    }
 }
 
 /// Why there is no log; the operator's to put right.
@@ -62,11 +88,29 @@ pub enum LoggingError {
     AlreadySet,
 }
 
-/// Sets the log of this process up; lines from anywhere in it go there from now on.
+/// Sets the log of this process up; lines from anywhere in it go there from now on. Colours only
+/// where somebody looks: the gateway copies standard error into its own log.
 ///
 /// # Errors
 /// The log's file cannot be written, or the process has a log already.
 pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
+    let colours = config.file.is_none() && io::stderr().is_terminal();
+    start(config, colours)
+}
+
+/// Sets the log of a worker up: its standard error is its supervisor's to copy into the log.
+///
+/// # Errors
+/// As for [`init`].
+pub fn init_worker(config: &LogConfig, colours: bool) -> Result<Logging, LoggingError> {
+    let config = LogConfig {
+        file: None,
+        ..config.clone()
+    };
+    start(&config, colours)
+}
+
+fn start(config: &LogConfig, colours: bool) -> Result<Logging, LoggingError> {
     let losses = Losses::default();
     let (queue, guard) = open(config, &losses)?;
     let filter = EnvFilter::builder()
@@ -75,20 +119,28 @@ pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
             filter: config.filter.clone(),
             source,
         })?;
-    // Colours only where somebody looks: the gateway copies standard error into its own log.
-    let ansi = config.file.is_none() && io::stderr().is_terminal();
+    let lines_of_others = Lines {
+        queue: queue.clone(),
+        colours,
+    };
     tracing_subscriber::registry()
-        .with(lines(config.format, queue, ansi))
+        .with(lines(config.format, queue, colours))
         .with(filter)
         .try_init()
         .map_err(|_| LoggingError::AlreadySet)?;
     Ok(Logging {
         guard: Some(guard),
         losses,
+        lines: lines_of_others,
     })
 }
 
 impl Logging {
+    /// The way in for lines that another process has made.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
     /// How many lines were lost so far, to a full queue or a failing write.
     pub fn lost_lines(&self) -> u64 {
         self.losses.total()

@@ -28,9 +28,12 @@ use self::{
     drive::{Ended, ask, drive},
     gateway::Gateway,
 };
-use crate::plugin::{
-    metadata::{Execution, FailurePolicy},
-    registry::Configured,
+use crate::{
+    plugin::{
+        metadata::{Execution, FailurePolicy},
+        registry::Configured,
+    },
+    shared_memory::held::HeldFuture,
 };
 
 /// What runs blocking plugins, and how long a call may take.
@@ -108,6 +111,7 @@ pub async fn run<G: Gateway>(
             None => (started, budget_ends),
         };
         call.begin_plugin(deadline);
+        gateway.passes_to(link.configured.generation().number());
         // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
         let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
         let reason = match run_one(pipeline, link, call, gateway, deadline).await {
@@ -154,7 +158,7 @@ pub async fn run<G: Gateway>(
     End::Passed(call)
 }
 
-fn begin(configured: &Configured, phase: Phase, call: CallBox) -> FfiFuture<Outcome> {
+fn begin(configured: &Configured, phase: Phase, call: CallBox) -> HeldFuture<FfiFuture<Outcome>> {
     match phase {
         Phase::Request => configured.request(call.into_object()),
         Phase::Response => configured.response(call.into_object()),

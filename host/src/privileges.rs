@@ -83,15 +83,12 @@ impl RunAs {
         })
     }
 
-    /// Makes a directory theirs, so that they can work in it once the process is.
+    /// Makes a directory theirs, so that they can work in it.
     ///
     /// # Errors
     /// Only root can give something away.
-    pub fn own(self, path: &Path) -> Result<(), PrivilegeError> {
-        chown(path, Some(self.user), Some(self.group)).map_err(|source| PrivilegeError::Io {
-            action: format!("give {} to {self}", path.display()),
-            source,
-        })
+    pub fn own(self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.user), Some(self.group))
     }
 
     fn is_us(self) -> bool {
@@ -137,41 +134,45 @@ impl fmt::Display for RunAs {
 /// there are keep part of what they have, those that begin afterwards do not.
 ///
 /// # Errors
-/// The process cannot become the user that it should.
+/// The process cannot become the user that it should, or the kernel knows nothing of this.
 pub fn restrict_worker(restrictions: &Restrictions) -> Result<(), PrivilegeError> {
-    forgo_new_privileges();
+    let failed = |action: &'static str| {
+        move |source| PrivilegeError::Io {
+            action: action.to_owned(),
+            source,
+        }
+    };
+    forgo_new_privileges().map_err(failed("forgo new privileges"))?;
     if !restrictions.core_dumps {
-        forgo_core_dumps();
+        forgo_core_dumps().map_err(failed("forgo core dumps"))?;
     }
     restrictions.run_as.map_or(Ok(()), RunAs::take_over)
 }
 
 /// From now on no program that this thread or a later one starts gets more rights than they have,
-/// set-user-ID or not. Where the kernel does not know this, nothing is lost that was promised.
-pub fn forgo_new_privileges() {
-    if let Err(error) = rustix::thread::set_no_new_privs(true) {
-        tracing::warn!(%error, "programs that plugins start may gain privileges");
-    }
+/// set-user-ID or not.
+///
+/// # Errors
+/// The kernel is older than this.
+pub fn forgo_new_privileges() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
 /// From now on a crash of this process leaves no dump: it would hold requests and secrets.
-pub fn forgo_core_dumps() {
+///
+/// # Errors
+/// The operating system refused.
+pub fn forgo_core_dumps() -> io::Result<()> {
+    let at_most = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
     // Less than any dump has, so that none is written to a file. A limit of 0 would still let one be
-    // piped to a program (core_pattern); at exactly 1 the kernel starts none.
-    let least = Rlimit {
-        current: Some(1),
-        maximum: Some(1),
-    };
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    // Where it is 0 already and may not be raised, it stays.
-    if rustix::process::setrlimit(Resource::Core, least).is_err()
-        && let Err(error) = rustix::process::setrlimit(Resource::Core, none)
-    {
-        tracing::warn!(%error, "a crash may leave a core dump");
-    }
+    // piped to a program (core_pattern); at exactly 1 the kernel starts none. Where the limit is 0
+    // already and may not be raised, it stays.
+    rustix::process::setrlimit(Resource::Core, at_most(1))
+        .or_else(|_| rustix::process::setrlimit(Resource::Core, at_most(0)))?;
+    Ok(())
 }
 
 fn find_user(user: &str) -> Result<(u32, Option<u32>), String> {

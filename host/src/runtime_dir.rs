@@ -150,14 +150,7 @@ impl RuntimeDir {
     /// # Errors
     /// The lock's file cannot be made.
     pub fn address_lock(&self) -> Result<AddressLock, RuntimeDirError> {
-        let path = self.shared.join("lock");
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        Ok(AddressLock { file })
+        AddressLock::open(&self.shared)
     }
 
     /// Removes the directories of hosts on this address that are no more. Gives their number.
@@ -189,6 +182,21 @@ pub struct AddressLock {
 }
 
 impl AddressLock {
+    /// The lock of a directory, not yet held.
+    ///
+    /// # Errors
+    /// Its file cannot be made.
+    pub fn open(directory: &Path) -> Result<Self, RuntimeDirError> {
+        let path = directory.join("lock");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        Ok(Self { file })
+    }
+
     /// Waits for the lock, for at most `patience`. Gives `None` where somebody else holds it for
     /// longer, or where the file system has no locks.
     pub fn acquire(&self, patience: Duration) -> Option<Held<'_>> {

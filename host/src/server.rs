@@ -5,9 +5,11 @@
 
 pub mod connection;
 pub mod conversation;
+pub mod handover;
 
 use std::{
     io,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -25,6 +27,7 @@ use tokio::{
 
 use crate::{memory::MemoryBudget, pipeline::Pipeline, throttle::Throttle, tokens::Tokens};
 use conversation::{Conversation, Ended};
+use handover::{Given, Supervised};
 
 /// How long accepting pauses after an error: most likely the process has run out of descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -34,6 +37,8 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 pub enum Shutdown {
     /// Nothing.
     Running,
+    /// Accept nothing, and hand each connection over at its next boundary: another worker serves.
+    Standby,
     /// Serve what is open and what still comes, until the connections are closed or time is up.
     Drain,
     /// A successor listens on the path: end what is open, close idle connections at once.
@@ -82,57 +87,80 @@ pub struct Shared {
     pub throttle: Throttle,
     /// Open connections.
     pub connections: AtomicUsize,
+    /// The supervisor of this worker, where it has one.
+    pub supervised: Option<Supervised>,
 }
 
-/// Serves a listener until `shutdown` says stop, then until every connection has ended. The caller
-/// bounds how long that may take.
+/// Serves a listener, and the connections that are given, until `shutdown` says stop; then until
+/// every connection has ended. The caller bounds how long that may take.
 pub async fn serve(
     listener: UnixListener,
+    mut given: mpsc::UnboundedReceiver<Given>,
     shared: Arc<Shared>,
     mut shutdown: watch::Receiver<Shutdown>,
 ) {
     // Drained is when every connection has dropped its sender.
     let (open, mut drained) = mpsc::channel::<()>(1);
-    let accept = |stream| {
-        start_connection(stream, &shared, &shutdown, &open);
+    let connections = Connections {
+        shared: Arc::clone(&shared),
+        shutdown: shutdown.clone(),
+        open,
     };
-    let mut stop = std::pin::pin!(handed_over(shutdown.clone()));
+    // Whether another worker takes what waits in the backlog.
+    let mut replaced = false;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = &mut stop => break,
-            accepted = listener.accept() => accepted,
-            // Without a successor new connections are served to the end; it comes when the last
-            // one is closed.
-            () = all_closed(&shared, shutdown.clone()) => break,
+        let asked = *shutdown.borrow_and_update();
+        if asked != Shutdown::HandedOver {
+            replaced = asked == Shutdown::Standby;
+        }
+        let accepted = match asked {
+            Shutdown::HandedOver => break,
+            Shutdown::Standby => tokio::select! {
+                biased;
+                changed = shutdown.changed() => match changed {
+                    Ok(()) => continue,
+                    // Nobody can ask for anything any more.
+                    Err(_) => break,
+                },
+                Some(given) = given.recv() => {
+                    connections.take_over(given);
+                    continue;
+                }
+            },
+            Shutdown::Running | Shutdown::Drain => tokio::select! {
+                biased;
+                changed = shutdown.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                Some(given) = given.recv() => {
+                    connections.take_over(given);
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+                // Without a successor new connections are served to the end; it comes when the
+                // last one is closed.
+                () = all_closed(&shared), if asked == Shutdown::Drain => break,
+            },
         };
         match accepted {
-            Ok((stream, _)) => accept(stream),
+            Ok((stream, _)) => connections.start(stream),
             Err(error) => pause_after(&error, &shared).await,
         }
     }
     // What connected before a successor took the path over waits in our backlog, not in its.
-    while let Some(Ok((stream, _))) = accept_waiting(&listener).await {
-        accept(stream);
+    while !replaced && let Some(Ok((stream, _))) = accept_waiting(&listener).await {
+        connections.start(stream);
     }
     drop(listener);
-    shutdown.mark_unchanged();
-    drop(open);
+    drop(connections);
     // Only the connections hold senders now.
     let _ = drained.recv().await;
 }
 
-async fn handed_over(mut shutdown: watch::Receiver<Shutdown>) {
-    // An error means that nobody can ask for a shutdown any more, which is one.
-    let _ = shutdown
-        .wait_for(|state| *state == Shutdown::HandedOver)
-        .await;
-}
-
 /// While draining: ready once no connection is open.
-async fn all_closed(shared: &Shared, mut shutdown: watch::Receiver<Shutdown>) {
+async fn all_closed(shared: &Shared) {
     const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
-    let _ = shutdown.wait_for(|state| *state != Shutdown::Running).await;
     loop {
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         if shared.connections.load(Ordering::Relaxed) == 0 {
@@ -159,47 +187,95 @@ async fn pause_after(error: &io::Error, shared: &Shared) {
     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
 }
 
-fn start_connection(
-    stream: UnixStream,
-    shared: &Arc<Shared>,
-    shutdown: &watch::Receiver<Shutdown>,
-    open: &mpsc::Sender<()>,
-) {
-    let count = Counted::new(Arc::clone(shared));
-    if count.number > shared.limits.max_connections {
-        tokio::spawn(refuse(stream, count));
-        return;
-    }
-    let shutdown = shutdown.clone();
-    let open = open.clone();
-    tokio::spawn(async move {
-        run_connection(stream, &count.shared, shutdown).await;
-        drop(count);
-        drop(open);
-    });
+/// Starts the connections of one event loop.
+struct Connections {
+    shared: Arc<Shared>,
+    shutdown: watch::Receiver<Shutdown>,
+    /// Each connection holds a copy for as long as it is open.
+    open: mpsc::Sender<()>,
 }
 
-/// Serves one connection until it ends.
+impl Connections {
+    fn start(&self, stream: UnixStream) {
+        let count = Counted::new(Arc::clone(&self.shared));
+        let followed = self.shared.supervised.as_ref().map(Supervised::begin);
+        match followed {
+            _ if count.number > self.shared.limits.max_connections => {
+                tokio::spawn(refuse(stream, count));
+            }
+            // As many slots as connections are allowed, and more.
+            Some(None) => {
+                tokio::spawn(refuse(stream, count));
+            }
+            followed => {
+                let followed = followed.flatten();
+                let conversation = Conversation::new(stream, Arc::clone(&self.shared), followed);
+                self.run(conversation, count);
+            }
+        }
+    }
+
+    /// Goes on with a connection that another worker has served so far; it is never refused.
+    fn take_over(&self, given: Given) {
+        let stream = std::os::unix::net::UnixStream::from(given.socket);
+        let supervised = self.shared.supervised.as_ref();
+        let followed = supervised.and_then(|supervised| supervised.take_over(given.passed));
+        let stream = match UnixStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!(%error, "cannot watch a connection that was handed over");
+                return;
+            }
+        };
+        let mut conversation = Conversation::new(stream, Arc::clone(&self.shared), followed);
+        conversation.resume(&given.bytes, given.passed.unread_answers);
+        self.run(conversation, given.count);
+    }
+
+    fn run(&self, conversation: Conversation, count: Counted) {
+        let shutdown = self.shutdown.clone();
+        let open = self.open.clone();
+        tokio::spawn(async move {
+            run_connection(conversation, &count.shared, shutdown).await;
+            drop(count);
+            drop(open);
+        });
+    }
+}
+
+async fn changed_from(seen: Shutdown, mut shutdown: watch::Receiver<Shutdown>) -> Shutdown {
+    let changed = shutdown.wait_for(|asked| *asked != seen).await;
+    // Nobody can ask for anything any more: that is an end as well.
+    changed.map_or(Shutdown::HandedOver, |asked| *asked)
+}
+
+/// Serves one connection until it ends, or is handed over.
 async fn run_connection(
-    stream: UnixStream,
+    mut conversation: Conversation,
     shared: &Arc<Shared>,
     shutdown: watch::Receiver<Shutdown>,
 ) {
-    let mut conversation = Conversation::new(stream, Arc::clone(shared));
-    let mut closing = std::pin::pin!(handed_over(shutdown));
-    let mut closes = false;
+    let mut asked = *shutdown.borrow();
+    // Made once, not for each call: waiting for a change takes a lock.
+    let mut change = pin!(changed_from(asked, shutdown.clone()));
     let ended = loop {
-        // A call that the gateway has sent already is served to its end.
-        if closes && !conversation.has_begun() {
-            break Ended::ShutDown;
+        match asked {
+            // A call that the gateway has sent already is served to its end.
+            Shutdown::HandedOver if !conversation.has_begun() => break Ended::ShutDown,
+            Shutdown::Standby if conversation.can_be_handed_over() => {
+                conversation.hand_over();
+                return;
+            }
+            _ => {}
         }
         tokio::select! {
             biased;
             begun = conversation.next_call() => if let Err(ended) = begun {
                 break ended;
             },
-            () = &mut closing, if !closes => {
-                closes = true;
+            changed = &mut change => {
+                asked = changed;
+                change.set(changed_from(asked, shutdown.clone()));
                 continue;
             }
         }
@@ -240,6 +316,7 @@ async fn refuse(mut stream: UnixStream, count: Counted) {
 }
 
 /// Counts a connection for as long as it is open.
+#[derive(Debug)]
 struct Counted {
     shared: Arc<Shared>,
     number: usize,

@@ -2,10 +2,11 @@
 //!
 //! It is a memory file, mapped by each of them and read and written as 64-bit words, each of them
 //! atomic: whatever bytes a dying worker leaves there can be read without harm. What the words mean
-//! is told by [`connections`] and [`threads`]. Nothing here is sent anywhere, and no lock is held in
+//! is told by [`connections`] and [`threads`]; [`held`] says what a plugin runs when. Nothing here is sent anywhere, and no lock is held in
 //! it, so that no death can leave one locked.
 
 pub mod connections;
+pub mod held;
 pub mod threads;
 
 use std::{

@@ -165,6 +165,15 @@ impl Bounds {
     }
 }
 
+/// A random point to count tokens from; never 0.
+pub fn random_number() -> u32 {
+    // The standard library's hash keys are random per process: a seed without another crate.
+    let seed = RandomState::new().hash_one(std::process::id());
+    u32::try_from(seed & u64::from(u32::MAX))
+        .unwrap_or(1)
+        .max(1)
+}
+
 /// All live tokens.
 #[derive(Debug)]
 pub struct Tokens {
@@ -190,12 +199,7 @@ struct Table {
 impl Tokens {
     /// An empty table. Tokens whose chain has to be compiled go to `to_compile`.
     pub fn new(bounds: Bounds, to_compile: mpsc::UnboundedSender<Arc<Token>>) -> Self {
-        // The standard library's hash keys are random per process: a seed without another crate.
-        let seed = RandomState::new().hash_one(std::process::id());
-        let first = u32::try_from(seed & u64::from(u32::MAX))
-            .unwrap_or(1)
-            .max(1);
-        Self::starting_at(first, bounds, to_compile)
+        Self::starting_at(random_number(), bounds, to_compile)
     }
 
     fn starting_at(

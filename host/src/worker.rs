@@ -1,19 +1,32 @@
 //! Wires everything that serves calls, and drains it: event loops, tokens, the plugin manager.
 //!
-//! A worker takes a bound listener and a shutdown; it owns neither signals nor the socket's file,
-//! so that a supervisor can stand above it.
+//! A worker is a process of its own, below a supervisor that gives it the listening socket and tells
+//! it when to serve, when to hand its connections over and when to end. It owns neither signals nor
+//! the socket's file.
 
-use std::{io, os::unix::net::UnixListener, path::PathBuf, sync::Arc, thread, time::Duration};
+pub mod attachment;
+
+use std::{
+    io,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{Notify, mpsc, watch},
 };
 
+use attachment::{Attachment, Orders};
+
 use crate::{
     config::Config,
     control,
     keeper::{Keeper, Request},
+    link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
     pipeline::Pipeline,
@@ -22,8 +35,12 @@ use crate::{
         permissions::Permissions,
         registry::Registry,
     },
-    runtime_dir::RuntimeDir,
-    server::{self, Limits, Shared},
+    runtime_dir::AddressLock,
+    server::{
+        self, Limits, Shared,
+        handover::{Given, Supervised},
+    },
+    shared_memory::threads,
     throttle::Throttle,
     tokens::{
         Bounds, Tokens,
@@ -38,6 +55,10 @@ const FAILURE_LINES_PER_SECOND: u32 = 1;
 
 /// This very program, also where its file has been replaced meanwhile.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// How long a worker that is to take over waits for its plugins; what takes longer goes on while it
+/// serves.
+const READY_TIME: Duration = Duration::from_secs(15);
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
@@ -58,40 +79,30 @@ pub enum WorkerError {
     LoopEnded,
 }
 
-/// Serves until `shutdown` says stop and the drain is over.
+/// Serves until the supervisor says stop and the drain is over.
 ///
 /// # Errors
 /// It could not start, or an event loop failed.
-pub fn run(
-    listener: UnixListener,
-    config: Arc<Config>,
-    runtime_dir: RuntimeDir,
-    shutdown: watch::Receiver<Shutdown>,
-    rescan: Arc<Notify>,
-) -> Result<(), WorkerError> {
+pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(config.blocking_threads)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
-    let result = control.block_on(work(listener, &config, &runtime_dir, shutdown, rescan));
+    let result = control.block_on(work(attachment, &config));
     // Plugins may sit on the pool's threads; the process ends without waiting for them.
     control.shutdown_background();
     result
 }
 
-async fn work(
-    listener: UnixListener,
-    config: &Config,
-    runtime_dir: &RuntimeDir,
-    mut shutdown: watch::Receiver<Shutdown>,
-    rescan: Arc<Notify>,
-) -> Result<(), WorkerError> {
+async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerError> {
+    threads::follow_in(attachment.threads.clone());
     let registry = Arc::new(Registry::new());
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
     let tokens = Arc::new(Tokens::new(bounds, to_compile));
+    let (events, happened) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
         pipeline: Pipeline {
@@ -102,10 +113,37 @@ async fn work(
         memory: MemoryBudget::new(config.limits.max_body_memory),
         throttle: Throttle::new(FAILURE_LINES_PER_SECOND, Duration::from_secs(1)),
         connections: Default::default(),
+        supervised: Some(Supervised {
+            slots: attachment.connections.clone(),
+            worker: attachment.start.worker,
+            events,
+        }),
     });
+    let (say, mut shutdown) = watch::channel(match attachment.start.serve {
+        true => Shutdown::Running,
+        false => Shutdown::Standby,
+    });
+    let (tell, told) = mpsc::unbounded_channel();
+    let rescan = Arc::new(Notify::new());
 
     // Serving comes first: what calls before the plugins are there waits for them.
-    let mut drained = start_loops(listener, config.event_loops, &shared, &shutdown)?;
+    let listener = attachment
+        .listener
+        .try_clone()
+        .map_err(start("an event loop"))?;
+    let (loops, mut drained) = start_loops(&listener, config.event_loops, &shared, &shutdown)?;
+    let orders = Orders {
+        shutdown: say,
+        rescan: Arc::clone(&rescan),
+        told,
+        happened,
+        loops,
+        shared: Arc::clone(&shared),
+    };
+    attachment
+        .take_link()
+        .and_then(|link| attachment::serve(link, orders))
+        .map_err(start("the link to the supervisor"))?;
 
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
@@ -116,7 +154,7 @@ async fn work(
     let manager = Arc::new(Manager::new(
         Options {
             plugin_dir: config.plugin_dir.clone(),
-            private_dir: runtime_dir.private().to_owned(),
+            private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
             permissions: Permissions::new(config.strict_permissions),
@@ -129,17 +167,20 @@ async fn work(
         config.rescan_interval,
         rescan,
     );
+    let settled = keeper.settled();
     tokio::spawn(keeper.run());
+    tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
     // Dropped at the end, which removes the socket if it is still ours.
-    let _control = serve_control(runtime_dir, requests);
+    let _control = serve_control(&attachment.start.private_dir, requests);
 
+    let stop = |state: &Shutdown| matches!(state, Shutdown::Drain | Shutdown::HandedOver);
     tokio::select! {
-        _ = shutdown.wait_for(|state| *state != Shutdown::Running) => {}
+        _ = shutdown.wait_for(stop) => {}
         // Every loop holds a sender until it is drained. One without connections ends as soon as it
         // is told to, which may be before this thread has heard of it.
         _ = drained.recv() => {}
     }
-    if *shutdown.borrow() == Shutdown::Running {
+    if !stop(&shutdown.borrow()) {
         return Err(WorkerError::LoopEnded);
     }
     let in_time = tokio::time::timeout(config.limits.drain_time, drained.recv()).await;
@@ -150,15 +191,39 @@ async fn work(
     Ok(())
 }
 
+/// Says that this worker could take over, as soon as what it found in the plugin directory serves
+/// and the chains of the tokens that it inherited are compiled.
+async fn say_ready(
+    settled: impl Future<Output = ()>,
+    tokens: Arc<Tokens>,
+    tell: mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>,
+) {
+    let ready = async {
+        settled.await;
+        for token in tokens.live() {
+            token.compiled().await;
+        }
+    };
+    if tokio::time::timeout(READY_TIME, ready).await.is_err() {
+        tracing::warn!("some plugin takes its time; its routes wait for it");
+    }
+    // Nobody listens only where this process is about to end.
+    let _ = tell.send((ToSupervisor::Ready, Vec::new()));
+}
+
 /// Starts the event loops; the receiver ends when all of them have.
 fn start_loops(
-    listener: UnixListener,
+    listener: &UnixListener,
     count: usize,
     shared: &Arc<Shared>,
     shutdown: &watch::Receiver<Shutdown>,
-) -> Result<mpsc::Receiver<()>, WorkerError> {
+) -> Result<(Vec<mpsc::UnboundedSender<Given>>, mpsc::Receiver<()>), WorkerError> {
     let (running, drained) = mpsc::channel::<()>(1);
+    let mut loops = Vec::with_capacity(count);
     for number in 0..count {
+        // Bounded by the number of connections.
+        let (give, given) = mpsc::unbounded_channel();
+        loops.push(give);
         let listener = listener.try_clone().map_err(start("an event loop"))?;
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -168,23 +233,25 @@ fn start_loops(
         thread::Builder::new()
             .name(format!("loop-{number}"))
             .spawn(move || {
-                serve(&runtime, listener, shared, shutdown);
+                serve(&runtime, listener, given, shared, shutdown);
                 drop(running);
             })
             .map_err(start("an event loop"))?;
     }
-    Ok(drained)
+    Ok((loops, drained))
 }
 
 fn serve(
     runtime: &Runtime,
     listener: UnixListener,
+    given: mpsc::UnboundedReceiver<Given>,
     shared: Arc<Shared>,
     shutdown: watch::Receiver<Shutdown>,
 ) {
+    threads::is_a_loop();
     runtime.block_on(async {
         match tokio::net::UnixListener::from_std(listener) {
-            Ok(listener) => server::serve(listener, shared, shutdown).await,
+            Ok(listener) => server::serve(listener, given, shared, shutdown).await,
             Err(error) => tracing::error!(%error, "cannot watch the listening socket"),
         }
     });
@@ -205,20 +272,23 @@ fn limits_of(config: &Config) -> Limits {
     }
 }
 
-/// Opens the control socket. Without one the host serves all the same, and says so.
-fn serve_control(runtime_dir: &RuntimeDir, requests: mpsc::Sender<Request>) -> Option<Binding> {
-    let path = control::socket_path(runtime_dir.shared());
-    let lock = runtime_dir
-        .address_lock()
-        .inspect_err(|error| tracing::error!(%error, "there is no control socket"))
-        .ok()?;
-    match Binding::bind(&path, control::SOCKET_MODE, control::BACKLOG, lock) {
+/// Opens this worker's own control socket, which only the supervisor asks. Without one the worker
+/// serves all the same, and says so.
+fn serve_control(private_dir: &Path, requests: mpsc::Sender<Request>) -> Option<Binding> {
+    let path = control::socket_path(private_dir);
+    let bound = AddressLock::open(private_dir)
+        .map_err(|error| error.to_string())
+        .and_then(|lock| {
+            Binding::bind(&path, control::SOCKET_MODE, control::BACKLOG, lock)
+                .map_err(|error| error.to_string())
+        });
+    match bound {
         Ok((binding, listener)) => {
             tokio::spawn(control::serve(listener, requests));
             Some(binding)
         }
         Err(error) => {
-            tracing::error!(%error, "there is no control socket");
+            tracing::error!(error, "this worker cannot be asked for anything");
             None
         }
     }

@@ -17,10 +17,9 @@ use crate::config::settings::{self, Kind, Setting};
 use crate::config::{Config, Environment, Flags};
 use crate::lifecycle::Lifecycle;
 use crate::listen::Binding;
-use crate::logging;
-use crate::privileges;
+use crate::logging::{self, Lines};
 use crate::runtime_dir::RuntimeDir;
-use crate::worker;
+use crate::supervisor::{self, Host};
 
 /// Descriptors that are left to everything but connections: libraries, log, event loops, and
 /// those that the gateway leaks into its child.
@@ -63,7 +62,7 @@ Exit codes: 0 it worked, 1 it did not, 2 a flag or the configuration is wrong.";
 /// What was typed after `plugin-host run`.
 #[derive(Debug)]
 pub(super) struct RunArgs {
-    flags: Flags,
+    pub(super) flags: Flags,
     check_config: bool,
 }
 
@@ -108,7 +107,7 @@ fn serve(mut config: Config) -> u8 {
     }
     config.limits.max_connections = bound_by_descriptors(config.limits.max_connections);
     let to_file = config.log.file.is_some();
-    let served = bind_and_serve(config);
+    let served = bind_and_serve(config, logging.lines());
     if let Err(reason) = &served {
         tracing::error!("{reason}");
     }
@@ -121,7 +120,7 @@ fn serve(mut config: Config) -> u8 {
     }
 }
 
-fn bind_and_serve(config: Config) -> Result<(), String> {
+fn bind_and_serve(config: Config, log: Lines) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let config = Arc::new(config);
     let lifecycle =
@@ -131,7 +130,6 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
     if let Some(run_as) = config.restrictions.run_as {
         run_as.is_possible().map_err(|e| text(&e))?;
         runtime.open_passage().map_err(|e| text(&e))?;
-        run_as.own(runtime.private()).map_err(|e| text(&e))?;
     }
     let lock = runtime.address_lock().map_err(|e| text(&e))?;
     let (binding, listener) = Binding::bind(
@@ -174,8 +172,15 @@ fn bind_and_serve(config: Config) -> Result<(), String> {
     if removed > 0 {
         tracing::info!(removed, "removed what dead hosts left on this address");
     }
-    privileges::restrict_worker(&config.restrictions).map_err(|e| text(&e))?;
-    let served = worker::run(listener, config, runtime, shutdown, rescan).map_err(|e| text(&e));
+    let host = Host {
+        listener,
+        config,
+        // Behind `plugin-host run`.
+        arguments: std::env::args_os().skip(2).collect(),
+        runtime_dir: runtime,
+        log,
+    };
+    let served = supervisor::run(host, shutdown, rescan).map_err(|e| text(&e));
     // Here and not by dropping: the thread that watches holds it as well.
     binding.remove();
     tracing::info!("stopped");

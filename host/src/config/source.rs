@@ -20,6 +20,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct Flags {
     config_file: Option<PathBuf>,
+    config_copy: Option<PathBuf>,
     values: BTreeMap<&'static str, String>,
 }
 
@@ -49,6 +50,19 @@ impl Flags {
     pub fn with_config_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.config_file = Some(path.into());
         self
+    }
+
+    /// Names a copy of the configuration file, which is read in its place: a worker goes by what its
+    /// supervisor has read, whatever became of the operator's file since.
+    #[must_use]
+    pub(crate) fn with_config_copy(mut self, path: &Path, copy: &Path) -> Self {
+        self.config_file = Some(path.to_owned());
+        self.config_copy = Some(copy.to_owned());
+        self
+    }
+
+    pub(crate) fn config_copy(&self) -> Option<&Path> {
+        self.config_copy.as_deref()
     }
 
     pub(crate) fn config_file(&self) -> Option<&Path> {
@@ -158,19 +172,25 @@ impl fmt::Display for Origin {
 #[derive(Debug, Default)]
 pub(crate) struct File {
     pub(crate) path: PathBuf,
+    pub(crate) text: String,
     pub(crate) values: BTreeMap<&'static str, Written>,
     pub(crate) plugins: toml::Table,
 }
 
 impl File {
-    /// Reads and splits a file. Problems that leave the rest readable go to `problems`.
-    pub(crate) fn read(path: &Path, problems: &mut Vec<ConfigError>) -> Result<Self, ConfigError> {
+    /// Reads and splits a file, or in its place a copy of it. Problems that leave the rest readable go
+    /// to `problems`.
+    pub(crate) fn read(
+        path: &Path,
+        copy: Option<&Path>,
+        problems: &mut Vec<ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::UnreadableFile {
             path: path.to_owned(),
             source,
         };
         let mut text = String::new();
-        std::fs::File::open(path)
+        std::fs::File::open(copy.unwrap_or(path))
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
             .map_err(unreadable)?;
         if text.len() as u64 > MAX_FILE_BYTES {
@@ -223,6 +243,7 @@ impl File {
         }
         Ok(Self {
             path: path.to_owned(),
+            text,
             values,
             plugins,
         })

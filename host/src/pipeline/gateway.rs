@@ -12,6 +12,10 @@ pub trait Gateway: Send {
     /// # Errors
     /// [`Gone`] where the connection has ended: then the call has, too.
     fn ask(&mut self, question: &Question) -> impl Future<Output = Result<Answer, Gone>> + Send;
+
+    /// A plugin generation has the call from now on: should it end the process, it is known whose
+    /// call that was. Not every gateway wants to know.
+    fn passes_to(&mut self, _generation: u64) {}
 }
 
 /// The gateway has hung up, or its bytes make no sense any more.

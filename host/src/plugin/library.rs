@@ -27,11 +27,16 @@ use tokio::runtime::Handle;
 use tracing::Level;
 
 use super::metadata::PluginName;
+use crate::shared_memory::{
+    held::{Held, HeldFuture},
+    threads::{Activity, enter},
+};
 
 /// A library whose ABI fits, mapped for the rest of the process's life.
 #[derive(Clone, Copy)]
 pub struct Library {
     module: PluginModuleRef,
+    number: u64,
 }
 
 /// Why a library was not opened: the fault of who built it, except for [`LibraryError::Open`].
@@ -56,11 +61,14 @@ pub enum LibraryError {
 
 impl Library {
     /// Opens a private copy of a library and checks its ABI. This runs the library's constructors.
+    /// What is made of it is the generation of this number
+    /// ([`Generation::next_number`](super::registry::Generation::next_number)).
     ///
     /// # Errors
     /// See [`LibraryError`].
     #[allow(unsafe_code, reason = "opening a library and reading a symbol of it")]
-    pub fn open(private_copy: &Path) -> Result<Self, LibraryError> {
+    pub fn open(private_copy: &Path, number: u64) -> Result<Self, LibraryError> {
+        let _stay = enter(number, Activity::Open);
         // SAFETY: running the constructors of native code can do anything; that is what operators
         // accept by installing a plugin (docs/abi.md, trust model). The file is a private copy that
         // nobody writes to, so that the mapping stays what it is.
@@ -75,7 +83,7 @@ impl Library {
         let module = abi::module_of(header)?;
         // Never unmapped: see the module.
         std::mem::forget(library);
-        Ok(Self { module })
+        Ok(Self { module, number })
     }
 
     /// Constructs the plugin and runs its `on_load`.
@@ -86,15 +94,19 @@ impl Library {
         &self,
         services: Services,
         settings: &serde_json::Value,
-    ) -> Result<PluginObject, LibraryError> {
+    ) -> Result<Held<PluginObject>, LibraryError> {
         let arguments = LoadArguments {
             name: services.plugin.as_str().into(),
             version: services.version.to_string().into(),
             settings: settings.to_string().into_bytes().into(),
         };
         let host: Host = HostServices_TO::from_value(services, TD_Opaque);
-        match (self.module.create())(host, arguments).await {
-            RResult::ROk(plugin) => Ok(plugin),
+        let creating = {
+            let _stay = enter(self.number, Activity::Load);
+            (self.module.create())(host, arguments)
+        };
+        match HeldFuture::new(creating, self.number, Activity::Load).await {
+            RResult::ROk(plugin) => Ok(Held::new(plugin, self.number)),
             RResult::RErr(failure) => Err(LibraryError::Load(failure)),
         }
     }

@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -23,6 +26,10 @@ use super::{
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
     settings::PluginSettings,
+};
+use crate::shared_memory::{
+    held::{Held, HeldFuture},
+    threads::{Activity, enter},
 };
 
 /// How a generation is run: its metadata, with the operator's settings over it.
@@ -60,7 +67,7 @@ const PARSED_AT_ONCE: usize = 4;
 pub struct Generation {
     origin: Arc<Origin>,
     rules: Rules,
-    plugin: PluginObject,
+    plugin: Held<PluginObject>,
     places_to_parse: Arc<Semaphore>,
     /// The bytes that it was loaded from: what a roll-back needs.
     copy: Arc<PrivateCopy>,
@@ -80,11 +87,18 @@ pub enum RefusedConfiguration {
 }
 
 impl Generation {
+    /// A number that no generation of this process has had; never 0. It is taken before the library
+    /// is opened, whose constructors may be the last that the process does.
+    pub fn next_number() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A generation that is ready to serve.
     pub fn new(
         origin: Arc<Origin>,
         rules: Rules,
-        plugin: PluginObject,
+        plugin: Held<PluginObject>,
         copy: Arc<PrivateCopy>,
     ) -> Self {
         Self {
@@ -95,6 +109,12 @@ impl Generation {
             copy,
             loaded: SystemTime::now(),
         }
+    }
+
+    /// What names it in shared memory ([`threads`](crate::shared_memory::threads)), as
+    /// [`Generation::next_number`] gave it.
+    pub fn number(&self) -> u64 {
+        self.plugin.plugin()
     }
 
     /// The name that routes use.
@@ -144,9 +164,10 @@ impl Generation {
         if let Some(schema) = &self.rules.config_schema {
             schema.check_raw(raw)?;
         }
+        let _stay = enter(self.number(), Activity::Configure);
         match self.plugin.configure(raw.into()) {
             RResult::ROk(object) => Ok(Configured {
-                object,
+                object: Held::new(object, self.number()),
                 generation: Arc::clone(self),
             }),
             RResult::RErr(failure) => Err(RefusedConfiguration::Plugin(failure)),
@@ -154,8 +175,9 @@ impl Generation {
     }
 
     /// Runs the plugin's `on_unload`. For the one who takes the generation out of service, once.
-    pub fn unload(&self) -> FfiFuture<()> {
-        self.plugin.unload()
+    pub fn unload(&self) -> HeldFuture<FfiFuture<()>> {
+        let _stay = enter(self.number(), Activity::Unload);
+        HeldFuture::new(self.plugin.unload(), self.number(), Activity::Unload)
     }
 }
 
@@ -168,7 +190,7 @@ impl fmt::Debug for Generation {
 /// A plugin with one parsed configuration.
 pub struct Configured {
     // Dropped before the generation, whose library has the code that drops it.
-    object: ConfiguredObject,
+    object: Held<ConfiguredObject>,
     generation: Arc<Generation>,
 }
 
@@ -180,13 +202,19 @@ impl Configured {
 
     /// Begins the plugin's part of a request call. The future keeps what it runs in the library
     /// alive by itself; nothing of it needs this value any more.
-    pub fn request(&self, call: CallObject) -> FfiFuture<Outcome> {
-        self.object.request(call)
+    pub fn request(&self, call: CallObject) -> HeldFuture<FfiFuture<Outcome>> {
+        let _stay = enter(self.generation.number(), Activity::Filter);
+        self.running(self.object.request(call))
     }
 
     /// Begins the plugin's part of a response call, as [`Configured::request`] does.
-    pub fn response(&self, call: CallObject) -> FfiFuture<Outcome> {
-        self.object.response(call)
+    pub fn response(&self, call: CallObject) -> HeldFuture<FfiFuture<Outcome>> {
+        let _stay = enter(self.generation.number(), Activity::Filter);
+        self.running(self.object.response(call))
+    }
+
+    fn running(&self, future: FfiFuture<Outcome>) -> HeldFuture<FfiFuture<Outcome>> {
+        HeldFuture::new(future, self.generation.number(), Activity::Filter)
     }
 }
 

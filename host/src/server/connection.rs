@@ -3,16 +3,19 @@
 //! One buffered read per wake-up, one write per frame. It knows how long a frame may be and may
 //! take; it never looks into one.
 
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, pin::Pin, time::Duration};
 
 use plugin_proto::{FrameBuffer, FrameType, frame::Header};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::UnixStream,
     time::Instant,
 };
 
-use crate::memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES};
+use crate::{
+    memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES},
+    shared_memory::connections::{CallKind, Slot, State},
+};
 
 /// Bytes that a connection's buffer keeps between calls.
 pub(super) const KEPT_BYTES: usize = 16 * 1024;
@@ -35,6 +38,10 @@ pub(super) struct Connection {
     half_written: bool,
     /// Bytes still to come of a frame that nobody wants.
     to_skip: usize,
+    /// Tells the supervisor what this connection is doing, where there is one.
+    slot: Option<Slot>,
+    /// What it does while it waits for the first byte of a frame: nothing, or a call is open.
+    resting: State,
 }
 
 /// A frame cannot be read or written: the gateway's fault, but for [`ReadError::OutOfMemory`].
@@ -69,6 +76,7 @@ impl Connection {
         memory: MemoryBudget,
         max_frame_bytes: usize,
         frame_timeout: Duration,
+        slot: Option<Slot>,
     ) -> Self {
         Self {
             stream,
@@ -79,6 +87,59 @@ impl Connection {
             frame_timeout,
             half_written: false,
             to_skip: 0,
+            slot,
+            resting: State::Idle,
+        }
+    }
+
+    /// Goes on where another worker stopped: these bytes of a frame it had read.
+    pub(super) fn resume(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let spare = self.incoming.spare();
+            let taken = spare.len().min(bytes.len());
+            spare[..taken].copy_from_slice(&bytes[..taken]);
+            self.incoming.filled(taken);
+            bytes = &bytes[taken..];
+        }
+        if !self.incoming.is_empty() {
+            self.mark(State::Reading);
+        }
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// What has been read of the next frame, where the connection can be given away with it.
+    pub(super) fn bytes_along(&self) -> Option<&[u8]> {
+        let bytes = self.incoming.received();
+        let at_boundary = self.to_skip == 0 && !self.half_written && self.resting == State::Idle;
+        (at_boundary && bytes.len() <= super::handover::MAX_BYTES_ALONG).then_some(bytes)
+    }
+
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
+    /// A call has begun: until its answer is written, the gateway waits for a frame.
+    pub(super) fn open_call(&mut self, kind: CallKind, request: u32) {
+        self.resting = State::InCall;
+        if let Some(slot) = &self.slot {
+            slot.set_plugin(0);
+            slot.open_call(kind, request);
+        }
+    }
+
+    /// Says which plugin generation has the open call.
+    pub(super) fn set_plugin(&self, number: u64) {
+        if let Some(slot) = &self.slot {
+            slot.set_plugin(number);
+        }
+    }
+
+    fn mark(&self, state: State) {
+        if let Some(slot) = &self.slot {
+            slot.set_state(state);
         }
     }
 
@@ -116,7 +177,31 @@ impl Connection {
     }
 
     async fn read_some(&mut self) -> io::Result<usize> {
-        let read = self.stream.read(self.incoming.spare()).await?;
+        let untouched = self.incoming.is_empty();
+        let Self {
+            stream,
+            incoming,
+            slot,
+            resting,
+            ..
+        } = self;
+        let mut buffer = ReadBuf::new(incoming.spare());
+        // Before the first byte is taken: a death in between must not make a call look like none.
+        poll_fn(|context| {
+            let say = |state| {
+                if let Some(slot) = slot.as_ref() {
+                    slot.set_state(state);
+                }
+            };
+            say(State::Reading);
+            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
+            if read.is_pending() && untouched {
+                say(*resting);
+            }
+            read
+        })
+        .await?;
+        let read = buffer.filled().len();
         self.incoming.filled(read);
         Ok(read)
     }
@@ -188,6 +273,7 @@ impl Connection {
         if self.to_skip == 0 {
             return Ok(());
         }
+        self.mark(State::Reading);
         let (stream, to_skip) = (&mut self.stream, &mut self.to_skip);
         let skipped = async {
             // Not an array: it would be part of every connection's task, for a case that is rare.
@@ -204,17 +290,34 @@ impl Connection {
         };
         tokio::time::timeout(self.frame_timeout, skipped)
             .await
-            .unwrap_or(Err(ReadError::Slow(self.frame_timeout)))
+            .unwrap_or(Err(ReadError::Slow(self.frame_timeout)))?;
+        self.mark(self.resting);
+        Ok(())
     }
 
-    /// Writes a frame. Where the future is dropped in the middle of it, the connection is spoiled:
-    /// nothing more can be written, and the next [`Connection::read_frame`] says so.
-    pub(super) async fn write_frame(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+    /// Writes the frame that the open call ends with, as [`Connection::write_question`] does.
+    pub(super) async fn write_answer(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+        self.resting = State::Idle;
+        self.write_frame(frame).await
+    }
+
+    /// Writes a frame of a call that goes on. Where the future is dropped in the middle of it, the
+    /// connection is spoiled: nothing more can be written, and the next
+    /// [`Connection::read_frame`] says so.
+    pub(super) async fn write_question(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+        self.write_frame(frame).await
+    }
+
+    async fn write_frame(&mut self, frame: &[u8]) -> Result<(), ReadError> {
         if self.half_written {
             return Err(ReadError::ClosedInside);
         }
+        self.mark(State::Writing);
         let written = match self.stream.try_write(frame) {
-            Ok(written) if written == frame.len() => return Ok(()),
+            Ok(written) if written == frame.len() => {
+                self.mark_rest();
+                return Ok(());
+            }
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error.into()),
@@ -226,6 +329,15 @@ impl Connection {
             Err(_) => return Err(ReadError::Slow(self.frame_timeout)),
         }
         self.half_written = false;
+        self.mark_rest();
         Ok(())
+    }
+
+    fn mark_rest(&self) {
+        self.mark(if self.incoming.is_empty() {
+            self.resting
+        } else {
+            State::Reading
+        });
     }
 }

@@ -16,6 +16,7 @@ use tokio::{net::UnixStream, time::Instant};
 use super::{
     ResponseFailure, Shared,
     connection::{Connection, KEPT_BYTES, ReadError},
+    handover::Followed,
 };
 use crate::{
     memory::Reserved,
@@ -27,6 +28,7 @@ use crate::{
         gateway::{Gateway, Gone},
         questions::{Answer, LongValue, Question},
     },
+    shared_memory::connections::CallKind,
     tokens::{ChainState, PluginConf, Prepared, Token, compile::Refused},
 };
 
@@ -88,6 +90,8 @@ pub(super) struct Conversation {
     unread_answers: u32,
     /// The frame of the call that has begun.
     begun: Option<FrameType>,
+    /// The supervisor's view of the connection; dropped after the connection itself.
+    followed: Option<Followed>,
 }
 
 /// Why a call could not be passed on, for the log and for the answer.
@@ -124,19 +128,43 @@ impl Failed<'_> {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: UnixStream, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(stream: UnixStream, shared: Arc<Shared>, followed: Option<Followed>) -> Self {
+        let slot = followed.as_ref().map(|followed| followed.slot().clone());
         Self {
             connection: Connection::new(
                 stream,
                 shared.memory.clone(),
                 shared.limits.max_frame_bytes,
                 shared.limits.frame_timeout,
+                slot,
             ),
             writer: FrameWriter::new(),
             shared,
             call: None,
             unread_answers: 0,
             begun: None,
+            followed,
+        }
+    }
+
+    /// Goes on where another worker stopped.
+    pub(super) fn resume(&mut self, bytes: &[u8], unread_answers: u32) {
+        self.unread_answers = unread_answers;
+        self.connection.resume(bytes);
+    }
+
+    /// Whether the connection can be handed over now: it is between two calls, with at most a few
+    /// bytes of the next one read.
+    pub(super) fn can_be_handed_over(&self) -> bool {
+        self.followed.is_some() && self.connection.bytes_along().is_some()
+    }
+
+    /// Gives the connection to whoever serves next. Only where [`Conversation::can_be_handed_over`].
+    pub(super) fn hand_over(self) {
+        let bytes = self.connection.bytes_along().unwrap_or_default().to_vec();
+        let stream = self.connection.into_stream();
+        if let Some(followed) = self.followed {
+            followed.hand_over(stream, &bytes, self.unread_answers);
         }
     }
 
@@ -190,6 +218,9 @@ impl Conversation {
         match answered {
             Ok(()) => {
                 self.writer.shrink(KEPT_BYTES);
+                if let Some(followed) = &mut self.followed {
+                    followed.register(self.connection.stream());
+                }
                 Ok(())
             }
             Err(error) => {
@@ -216,10 +247,11 @@ impl Conversation {
 
     async fn send_error(&mut self, code: err::Code) -> Result<(), ReadError> {
         let frame = err::write(&mut self.writer, code);
-        self.connection.write_frame(frame).await
+        self.connection.write_answer(frame).await
     }
 
     async fn prepare(&mut self) -> Result<(), CallError> {
+        self.connection.open_call(CallKind::Prepare, 0);
         let prepared = {
             let frame = self.connection.incoming.frame();
             let data = frame.map_or(&[][..], |frame| frame.data());
@@ -240,7 +272,7 @@ impl Conversation {
         match self.shared.tokens.prepare(prepared, Instant::now()) {
             Some(token) => {
                 let frame = prepare_conf::write_answer(&mut self.writer, token);
-                self.connection.write_frame(frame).await?;
+                self.connection.write_answer(frame).await?;
             }
             None => self.send_error(err::Code::ServiceUnavailable).await?,
         }
@@ -255,6 +287,11 @@ impl Conversation {
             Phase::Request => call.take_request(&mut self.connection.incoming)?,
             Phase::Response => call.take_response(&mut self.connection.incoming)?,
         };
+        let kind = match phase {
+            Phase::Request => CallKind::Request,
+            Phase::Response => CallKind::Response,
+        };
+        self.connection.open_call(kind, call.id());
         if call.has_following_bytes() {
             return Err(CallError::Pipelined);
         }
@@ -359,7 +396,7 @@ impl Conversation {
     async fn pass_request(&mut self, token: &Token, call: &Call) -> Result<(), CallError> {
         if !call.request_changed() {
             let frame = http_req_call::write_unchanged(&mut self.writer, call.id());
-            return Ok(self.connection.write_frame(frame).await?);
+            return Ok(self.connection.write_answer(frame).await?);
         }
         let changes = http_req_call::Rewrite {
             path: call.changed_path(),
@@ -369,7 +406,7 @@ impl Conversation {
             body: call.changed_body(),
         };
         match http_req_call::write_rewrite(&mut self.writer, call.id(), changes) {
-            Ok(frame) => Ok(self.connection.write_frame(frame).await?),
+            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
             Err(error) => {
                 let failed = Failed::AnswerTooLarge(error);
                 self.fail(Phase::Request, token, call.id(), &failed).await
@@ -398,7 +435,7 @@ impl Conversation {
             headers,
             Some(reply.body.as_slice()),
         ) {
-            Ok(frame) => Ok(self.connection.write_frame(frame).await?),
+            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
             Err(error) => {
                 let failed = Failed::AnswerTooLarge(error);
                 self.fail(Phase::Request, token, call.id(), &failed).await
@@ -436,7 +473,7 @@ impl Conversation {
             .headers()
             .filter(|header| !written_by_the_gateway(header.name, head));
         match http_resp_call::write_answer(&mut self.writer, call.id(), status, headers, body) {
-            Ok(frame) => Ok(self.connection.write_frame(frame).await?),
+            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
             Err(error) => {
                 let failed = Failed::AnswerTooLarge(error);
                 self.fail(Phase::Response, token, call.id(), &failed).await
@@ -502,7 +539,7 @@ impl Conversation {
                 Some(RESPONSE_FAILED),
             )
             .expect("a short answer fits a frame");
-            return Ok(self.connection.write_frame(frame).await?);
+            return Ok(self.connection.write_answer(frame).await?);
         }
         Ok(self.send_error(err::Code::ServiceUnavailable).await?)
     }
@@ -568,6 +605,10 @@ impl Gateway for ConnectedGateway<'_> {
             Gone
         })
     }
+
+    fn passes_to(&mut self, generation: u64) {
+        self.connection.set_plugin(generation);
+    }
 }
 
 impl ConnectedGateway<'_> {
@@ -581,7 +622,7 @@ impl ConnectedGateway<'_> {
             // The name of a variable that no frame can carry exists nowhere.
             return Ok(Answer::Absent);
         };
-        self.connection.write_frame(frame).await?;
+        self.connection.write_question(frame).await?;
         *self.unread_answers += 1;
         loop {
             let read = self.connection.read_frame().await;

@@ -5,8 +5,9 @@
 //! first time and gives it back when it ends. Entering and leaving are two stores each.
 
 use std::{
-    cell::RefCell,
+    cell::Cell,
     io,
+    marker::PhantomData,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, OnceLock,
@@ -148,9 +149,11 @@ impl ThreadSlots {
 
     fn claim(&self, thread: u32) -> Option<usize> {
         self.slots().position(|slot| {
-            slot[THREAD]
-                .compare_exchange(0, u64::from(thread), Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            // A failed exchange would take the cache line away from a thread that is at work.
+            slot[THREAD].load(Ordering::Relaxed) == 0
+                && slot[THREAD]
+                    .compare_exchange(0, u64::from(thread), Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
         })
     }
 
@@ -178,22 +181,27 @@ fn inside_of(slot: &[AtomicU64]) -> Option<Inside> {
 /// The table of this process; set once, by a worker that has a supervisor.
 static OF_THIS_PROCESS: OnceLock<ThreadSlots> = OnceLock::new();
 
-thread_local! {
-    static OF_THIS_THREAD: RefCell<Place> = const { RefCell::new(Place::Unknown) };
-}
-
-/// Where this thread's slot is.
+/// Where a thread's slot is.
+#[derive(Clone, Copy)]
 enum Place {
     Unknown,
-    /// There is no table, or it is full.
+    /// There is no table, or it is full, or the thread is ending.
     Nowhere,
-    At(&'static ThreadSlots, usize),
+    At(&'static [AtomicU64]),
 }
 
-impl Drop for Place {
+thread_local! {
+    /// Without a destructor, so that a look at it is one load.
+    static PLACE: Cell<Place> = const { Cell::new(Place::Unknown) };
+    static GIVE_BACK: GiveBack = const { GiveBack };
+}
+
+/// Gives the thread's slot back when the thread ends.
+struct GiveBack;
+
+impl Drop for GiveBack {
     fn drop(&mut self) {
-        if let Self::At(slots, index) = self {
-            let slot = slots.slot(*index);
+        if let Place::At(slot) = PLACE.replace(Place::Nowhere) {
             slot[PLUGIN].store(0, Ordering::Relaxed);
             slot[LOOP].store(0, Ordering::Relaxed);
             slot[THREAD].store(0, Ordering::Release);
@@ -213,20 +221,26 @@ pub fn of_this_process() -> Option<&'static ThreadSlots> {
 
 /// Says that this thread is an event loop's.
 pub fn is_a_loop() {
-    with_slot(|slot| slot[LOOP].store(1, Ordering::Relaxed));
+    if let Some(slot) = slot_of_this_thread() {
+        slot[LOOP].store(1, Ordering::Relaxed);
+    }
 }
 
 /// This thread is inside a plugin until the value is dropped.
 #[derive(Debug)]
 #[must_use = "it is over when this is dropped"]
 pub struct Stay {
+    slot: Option<&'static [AtomicU64]>,
     outer: (u64, u64),
+    /// It belongs to its thread.
+    _not_send: PhantomData<*const ()>,
 }
 
 /// Says that this thread enters a plugin generation. Stays may be nested.
 pub fn enter(plugin: u64, activity: Activity) -> Stay {
+    let slot = slot_of_this_thread();
     let mut outer = (0, 0);
-    with_slot(|slot| {
+    if let Some(slot) = slot {
         outer = (
             slot[PLUGIN].load(Ordering::Relaxed),
             slot[ACTIVITY].load(Ordering::Relaxed),
@@ -235,47 +249,40 @@ pub fn enter(plugin: u64, activity: Activity) -> Stay {
         slot[ENTRIES].store(entries + 1, Ordering::Relaxed);
         slot[ACTIVITY].store(activity as u64, Ordering::Relaxed);
         slot[PLUGIN].store(plugin, Ordering::Release);
-    });
-    Stay { outer }
+    }
+    Stay {
+        slot,
+        outer,
+        _not_send: PhantomData,
+    }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        with_slot(|slot| {
+        if let Some(slot) = self.slot {
             slot[ACTIVITY].store(self.outer.1, Ordering::Relaxed);
             slot[PLUGIN].store(self.outer.0, Ordering::Release);
-        });
+        }
     }
 }
 
-fn with_slot(use_it: impl FnOnce(&[AtomicU64])) {
-    // An error means that the thread is ending: what runs then has no slot any more.
-    let _ = OF_THIS_THREAD.try_with(|place| {
-        // Borrowed already only inside of this very function, which does not call itself.
-        let Ok(mut place) = place.try_borrow_mut() else {
-            return;
-        };
-        if let Place::Unknown = *place {
-            *place = find_place();
-        }
-        if let Place::At(slots, index) = *place {
-            use_it(slots.slot(index));
-        }
-    });
+fn slot_of_this_thread() -> Option<&'static [AtomicU64]> {
+    match PLACE.get() {
+        Place::At(slot) => Some(slot),
+        Place::Nowhere => None,
+        Place::Unknown => find_place(),
+    }
 }
 
-fn find_place() -> Place {
-    let Some(slots) = of_this_process() else {
-        return Place::Nowhere;
-    };
+fn find_place() -> Option<&'static [AtomicU64]> {
+    PLACE.set(Place::Nowhere);
+    let slots = of_this_process()?;
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
-    match u32::try_from(thread)
-        .ok()
-        .and_then(|thread| slots.claim(thread))
-    {
-        Some(index) => Place::At(slots, index),
-        None => Place::Nowhere,
-    }
+    // An error means that the thread is ending: nobody would give its slot back.
+    GIVE_BACK.try_with(|_| ()).ok()?;
+    let slot = slots.slot(slots.claim(u32::try_from(thread).ok()?)?);
+    PLACE.set(Place::At(slot));
+    Some(slot)
 }
 
 #[cfg(test)]

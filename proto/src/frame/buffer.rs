@@ -190,7 +190,9 @@ impl FrameBuffer {
         *self = smaller;
     }
 
-    fn received(&self) -> &[u8] {
+    /// Everything that has been received and not consumed, headers included.
+    #[must_use]
+    pub fn received(&self) -> &[u8] {
         &self.bytes[self.start..][..self.filled]
     }
 

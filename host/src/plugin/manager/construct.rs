@@ -158,7 +158,7 @@ async fn open(candidate: Candidate, options: &Options) -> Result<Generation, Loa
         version: Arc::new(candidate.metadata.version.clone()),
         clock: Handle::current(),
     };
-    let plugin = Library::open(copy.path())?
+    let plugin = Library::open(copy.path(), Generation::next_number())?
         .create(services, &settings)
         .await?;
     let rules = Rules::new(&candidate.metadata, said);

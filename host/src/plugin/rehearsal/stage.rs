@@ -15,6 +15,9 @@ use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
 use crate::privileges;
 
+/// The number of the one generation that this process ever has.
+const ONLY_GENERATION: u64 = 1;
+
 /// Does what the process that started this one asks for on standard input. For a program whose
 /// only argument is [`COMMAND`](super::COMMAND), as the first thing in its life.
 ///
@@ -26,8 +29,8 @@ pub fn perform() -> io::Result<()> {
     // by both this and the look at the parent below.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // A crash is what this process is for: no dump of it.
-    privileges::forgo_core_dumps();
-    privileges::forgo_new_privileges();
+    privileges::forgo_core_dumps()?;
+    privileges::forgo_new_privileges()?;
 
     // The plugin finds an empty standard input, and what it starts does not inherit the socket.
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
@@ -84,7 +87,7 @@ fn try_out(
             Ok(copy) => copy,
             Err(error) => return Ok(Err(format!("there is no memory file for it: {error}"))),
         };
-        let opened = match Library::open(copy.path()) {
+        let opened = match Library::open(copy.path(), ONLY_GENERATION) {
             Ok(opened) => opened,
             Err(refused) => return Ok(Err(refused.to_string())),
         };

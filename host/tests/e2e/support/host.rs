@@ -66,9 +66,14 @@ impl Host {
         &mut self.process
     }
 
-    /// Number of the process that runs plugins.
+    /// Number of the process that runs plugins and serves.
     pub(crate) fn worker(&self) -> u32 {
-        self.process.id()
+        wait_for("a worker serves", || self.overview()?.serving())
+    }
+
+    /// How it stands with the workers; nothing where the host does not say.
+    pub(crate) fn overview(&self) -> Option<Overview> {
+        Overview::of(&self.runtime_dir())
     }
 
     /// Sends the process a signal.

@@ -1,0 +1,768 @@
+//! The process that owns the gateway's socket and never runs a plugin: it starts workers, answers for
+//! those that die, and lets one take over from another without a lost call.
+//!
+//! It holds a duplicate of every connection that has come to stay and sees, in shared memory, what
+//! each is doing. So a worker's death costs only the calls that were inside it, and a planned
+//! replacement costs nothing: connections change hands between two calls. The rules stand in
+//! `docs/reliability.md`. Nothing here looks into a call, and nothing here loads code.
+
+pub mod api;
+mod child;
+mod held;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    io::{self, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::sleep,
+};
+
+use crate::{
+    config::Config,
+    link::{PROTOCOL, Received, Start, ToSupervisor, ToWorker},
+    logging::Lines,
+    privileges::RunAs,
+    runtime_dir::RuntimeDir,
+    server::{Shutdown, handover::Passed},
+    shared_memory::connections::{ConnectionSlots, OpenCall},
+};
+use api::{Overview, WorkerOverview};
+use child::{Child, FromWorker, Recipe};
+use held::{HeldConnections, Left};
+
+pub use child::COMMAND;
+
+/// Slots beyond twice the number of connections: during a hand-over two workers take some.
+const SPARE_SLOTS: usize = 64;
+
+/// Messages of workers that wait for the supervisor; beyond, workers wait.
+const WAITING_EVENTS: usize = 1_024;
+
+/// Requests of operators that wait.
+const WAITING_REQUESTS: usize = 16;
+
+/// Delay before the worker after one that died young, doubled with each further one.
+const FIRST_DELAY: Duration = Duration::from_millis(50);
+
+/// The longest such delay.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A worker that lived as long did not die of its start.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// Deaths of young workers in a row that are not yet answered with a delay.
+const DEATHS_WITHOUT_DELAY: u32 = 2;
+
+/// Time that a worker may take to become ready to take over.
+const START_TIME: Duration = Duration::from_secs(60);
+
+/// Time beyond the longest call that a worker may take to hand everything over and end.
+const LEAVE_TIME: Duration = Duration::from_secs(30);
+
+/// How long a worker that wants to be replaced waits for a quiet moment.
+const WISH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the moment is quiet, and whether somebody takes too long.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The host cannot work: the machine's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// Something that every host needs cannot be had.
+    #[error("cannot make {what}: {error}")]
+    Start {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// What a supervisor is made of.
+#[derive(Debug)]
+pub struct Host {
+    /// The socket that the gateway connects to.
+    pub listener: UnixListener,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Everything that was typed after `plugin-host run`: workers get it too.
+    pub arguments: Vec<OsString>,
+    /// The directory of this host.
+    pub runtime_dir: RuntimeDir,
+    /// The log, for what workers write.
+    pub log: Lines,
+}
+
+/// What operators ask the supervisor for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Replace the worker now.
+    Replace(oneshot::Sender<Result<(), String>>),
+    /// Tell how it stands with the workers.
+    Overview(oneshot::Sender<Overview>),
+}
+
+/// Serves until told to stop, and the last worker has ended. To be called on the main thread: the
+/// kernel ends workers together with the thread that started them.
+///
+/// # Errors
+/// It could not start.
+pub fn run(
+    host: Host,
+    shutdown: watch::Receiver<Shutdown>,
+    rescan: Arc<Notify>,
+) -> Result<(), SupervisorError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("a runtime"))?;
+    runtime.block_on(async {
+        let (events, from_workers) = mpsc::channel(WAITING_EVENTS);
+        let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
+        let supervisor = Supervisor::new(host, events)?;
+        // Dropped at the end, which removes the socket if it is still ours.
+        let _api = api::serve(
+            &supervisor.runtime_dir,
+            ask,
+            supervisor.serving_path.subscribe(),
+        );
+        supervisor
+            .supervise(from_workers, requests, shutdown, rescan)
+            .await;
+        Ok(())
+    })
+}
+
+fn failed(what: &'static str) -> impl Fn(io::Error) -> SupervisorError {
+    move |error| SupervisorError::Start { what, error }
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    config: Arc<Config>,
+    arguments: Vec<OsString>,
+    runtime_dir: RuntimeDir,
+    config_file: Option<(PathBuf, PathBuf)>,
+    listener: Arc<OwnedFd>,
+    log: Lines,
+    events: mpsc::Sender<(u32, FromWorker)>,
+    connections: HeldConnections,
+    workers: BTreeMap<u32, Worker>,
+    last_worker: u32,
+    /// The worker that accepts connections.
+    serving: Option<u32>,
+    /// Where its control socket is.
+    serving_path: watch::Sender<Option<PathBuf>>,
+    /// The worker that takes over when it is ready.
+    successor: Option<Successor>,
+    /// Connections without a worker.
+    waiting: Vec<Given>,
+    /// Why the worker should be replaced at the next quiet moment, and since when.
+    wish: Option<(String, Instant)>,
+    /// Workers in a row that died young.
+    young_deaths: u32,
+    /// When the next worker may be started, where that has to wait.
+    start_at: Option<Instant>,
+    stopping: Option<Shutdown>,
+    counts: Counts,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+struct Counts {
+    crashes: u64,
+    replacements: u64,
+    calls_lost: u64,
+    connections_cut: u64,
+}
+
+#[derive(Debug)]
+struct Worker {
+    child: Child,
+    phase: Phase,
+    private_dir: PathBuf,
+    /// Its release, once it has said it.
+    version: Option<String>,
+}
+
+/// What a worker is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not ready to take over.
+    Starting,
+    /// Ready to take over.
+    Ready,
+    /// It accepts connections.
+    Serving,
+    /// It hands its connections over, since then.
+    Leaving(Instant),
+    /// It was told to end.
+    Stopping,
+}
+
+#[derive(Debug)]
+struct Successor {
+    worker: u32,
+    since: Instant,
+    /// Those who wait to hear what became of it.
+    asked_by: Vec<oneshot::Sender<Result<(), String>>>,
+}
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+struct Given {
+    passed: Passed,
+    socket: Arc<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Supervisor {
+    fn new(host: Host, events: mpsc::Sender<(u32, FromWorker)>) -> Result<Self, SupervisorError> {
+        let config = host.config;
+        let slots = ConnectionSlots::create(
+            config.limits.max_connections * 2 + SPARE_SLOTS,
+            crate::tokens::random_number(),
+        )
+        .map_err(failed("shared memory"))?;
+        let kept = kept_dir(&host.runtime_dir);
+        make_directory(&kept, config.restrictions.run_as)
+            .map_err(failed("a directory for good generations"))?;
+        let config_file = copy_configuration(&config, host.runtime_dir.private())
+            .map_err(failed("a copy of the configuration"))?;
+        Ok(Self {
+            connections: HeldConnections::new(slots, config.response_failure),
+            config,
+            config_file,
+            arguments: host.arguments,
+            runtime_dir: host.runtime_dir,
+            listener: Arc::new(host.listener.into()),
+            log: host.log,
+            events,
+            workers: BTreeMap::new(),
+            last_worker: 0,
+            serving: None,
+            serving_path: watch::Sender::new(None),
+            successor: None,
+            waiting: Vec::new(),
+            wish: None,
+            young_deaths: 0,
+            start_at: None,
+            stopping: None,
+            counts: Counts::default(),
+        })
+    }
+
+    async fn supervise(
+        mut self,
+        mut from_workers: mpsc::Receiver<(u32, FromWorker)>,
+        mut requests: mpsc::Receiver<Request>,
+        mut shutdown: watch::Receiver<Shutdown>,
+        rescan: Arc<Notify>,
+    ) {
+        self.start_serving();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while self.stopping.is_none() || !self.workers.is_empty() {
+            let start_in = self
+                .start_at
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                biased;
+                Some((number, event)) = from_workers.recv() => match event {
+                    FromWorker::Said(received) => self.hear(number, received),
+                    FromWorker::Died(status) => self.bury(number, status),
+                },
+                // An error means that nobody can ask for a stop any more, which is one.
+                changed = shutdown.changed(), if self.stopping.is_none() => {
+                    let how = changed.map_or(Shutdown::Drain, |()| *shutdown.borrow());
+                    self.stop(how);
+                }
+                () = sleep(start_in.unwrap_or_default()), if start_in.is_some() => {
+                    self.start_serving();
+                }
+                Some(request) = requests.recv() => self.answer(request),
+                () = rescan.notified() => self.tell_serving(ToWorker::Rescan),
+                _ = ticks.tick() => self.look_around(),
+            }
+        }
+    }
+
+    /// Starts a worker that serves at once: nobody else does.
+    fn start_serving(&mut self) {
+        self.start_at = None;
+        match self.start(true) {
+            Ok(number) => self.put_in_service(number),
+            Err(error) => {
+                tracing::error!(%error, "cannot start a worker; trying again");
+                self.start_at = Some(Instant::now() + LONGEST_DELAY);
+            }
+        }
+    }
+
+    fn start(&mut self, serve: bool) -> io::Result<u32> {
+        self.last_worker += 1;
+        let number = self.last_worker;
+        let private_dir = self.runtime_dir.private().join(format!("worker-{number}"));
+        make_directory(&private_dir, self.config.restrictions.run_as)?;
+        let slots = Arc::new(self.connections.slots().file().try_clone_to_owned()?);
+        let child = Child::start(Recipe {
+            arguments: &self.arguments,
+            start: Start {
+                protocol: PROTOCOL,
+                supervisor: rustix::process::getpid().as_raw_nonzero().get(),
+                worker: number,
+                config_file: self.config_file.clone(),
+                max_connections: self.config.limits.max_connections,
+                private_dir: private_dir.clone(),
+                kept_dir: kept_dir(&self.runtime_dir),
+                colours: self.log.has_colours(),
+                serve,
+            },
+            before: vec![Arc::clone(&self.listener), slots],
+            after: Vec::new(),
+            log: Box::new(self.log.clone()),
+            events: self.events.clone(),
+        })?;
+        tracing::debug!(
+            worker = number,
+            pid = child.pid.as_raw_nonzero(),
+            "started a worker"
+        );
+        let worker = Worker {
+            child,
+            phase: Phase::Starting,
+            private_dir,
+            version: None,
+        };
+        self.workers.insert(number, worker);
+        Ok(number)
+    }
+
+    /// From now on this worker accepts connections, and is given those that have none.
+    fn put_in_service(&mut self, number: u32) {
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return;
+        };
+        worker.phase = Phase::Serving;
+        worker.child.tell(ToWorker::Serve);
+        self.serving_path
+            .send_replace(Some(crate::control::socket_path(&worker.private_dir)));
+        self.serving = Some(number);
+        for given in std::mem::take(&mut self.waiting) {
+            self.give(given);
+        }
+    }
+
+    fn give(&mut self, given: Given) {
+        let serving = self
+            .serving
+            .and_then(|number| Some((number, self.workers.get(&number)?)));
+        let Some((number, worker)) = serving else {
+            self.waiting.push(given);
+            return;
+        };
+        self.connections.give(given.passed, number);
+        worker.child.tell_with(
+            ToWorker::Give(given.passed),
+            given.bytes,
+            vec![given.socket],
+        );
+    }
+
+    fn hear(&mut self, number: u32, received: Received<ToSupervisor>) {
+        let mut descriptors = received.descriptors.into_iter();
+        match received.message {
+            ToSupervisor::Hello { protocol, version } => self.welcome(number, protocol, version),
+            ToSupervisor::Ready => self.is_ready(number),
+            ToSupervisor::Register(passed) => {
+                if let Some(socket) = descriptors.next() {
+                    self.connections.register(passed, number, socket);
+                }
+            }
+            ToSupervisor::Closed(passed) => self.connections.end(passed),
+            ToSupervisor::HandOver(passed) => {
+                if let Some(socket) = self.connections.take_back(passed, descriptors.next()) {
+                    self.give(Given {
+                        passed,
+                        socket,
+                        bytes: received.payload,
+                    });
+                }
+            }
+            ToSupervisor::Left => {
+                if let Some(worker) = self.workers.get_mut(&number)
+                    && matches!(worker.phase, Phase::Leaving(_))
+                {
+                    worker.phase = Phase::Stopping;
+                    worker.child.tell(ToWorker::Stop { successor: true });
+                }
+            }
+            ToSupervisor::Wish { reason } => {
+                if self.serving == Some(number) && self.wish.is_none() {
+                    tracing::info!(reason, "the worker is replaced at the next quiet moment");
+                    self.wish = Some((reason, Instant::now()));
+                }
+            }
+        }
+    }
+
+    fn welcome(&mut self, number: u32, protocol: u32, version: String) {
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return;
+        };
+        if protocol.abs_diff(PROTOCOL) > 1 {
+            tracing::error!(
+                worker = number,
+                version,
+                protocol,
+                "a worker of a release that is too far from this one: restart the gateway's host"
+            );
+            worker.child.kill();
+        }
+        worker.version = Some(version);
+    }
+
+    fn is_ready(&mut self, number: u32) {
+        let Some(worker) = self.workers.get_mut(&number) else {
+            return;
+        };
+        if worker.phase == Phase::Starting {
+            worker.phase = Phase::Ready;
+        }
+        tracing::debug!(
+            worker = number,
+            milliseconds = millis(worker.child.started.elapsed()),
+            "a worker is ready"
+        );
+        match &self.successor {
+            Some(successor) if successor.worker == number => self.take_over(),
+            _ => {}
+        }
+    }
+
+    /// The successor serves from now on; its predecessor hands over what it has.
+    fn take_over(&mut self) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        self.wish = None;
+        if let Some(old) = self.serving.take()
+            && let Some(worker) = self.workers.get_mut(&old)
+        {
+            worker.phase = Phase::Leaving(Instant::now());
+            worker.child.tell(ToWorker::Leave);
+        }
+        self.put_in_service(successor.worker);
+        self.counts.replacements += 1;
+        tracing::info!(
+            worker = successor.worker,
+            milliseconds = millis(successor.since.elapsed()),
+            "another worker has taken over"
+        );
+        for asked in successor.asked_by {
+            let _ = asked.send(Ok(()));
+        }
+    }
+
+    /// Starts a worker that takes over when it is ready.
+    fn replace(&mut self, asked: Option<oneshot::Sender<Result<(), String>>>) {
+        if let Some(successor) = &mut self.successor {
+            successor.asked_by.extend(asked);
+            return;
+        }
+        let started = match self.serving {
+            Some(_) => self.start(false).map_err(|error| error.to_string()),
+            None => Err("no worker serves: one is about to be started".to_owned()),
+        };
+        match started {
+            Ok(worker) => {
+                self.successor = Some(Successor {
+                    worker,
+                    since: Instant::now(),
+                    asked_by: asked.into_iter().collect(),
+                });
+            }
+            Err(error) => {
+                tracing::error!(error, "the worker cannot be replaced");
+                self.wish = None;
+                if let Some(asked) = asked {
+                    let _ = asked.send(Err(error));
+                }
+            }
+        }
+    }
+
+    fn bury(&mut self, number: u32, status: ExitStatus) {
+        let Some(worker) = self.workers.remove(&number) else {
+            return;
+        };
+        let _ = fs::remove_dir_all(&worker.private_dir);
+        let left = self.connections.bury(number);
+        let was_told = matches!(worker.phase, Phase::Stopping);
+        if !was_told || !status.success() {
+            self.report(number, &worker, status, &left);
+        }
+        if self.serving == Some(number) {
+            self.serving = None;
+            self.serving_path.send_replace(None);
+        }
+        if self
+            .successor
+            .as_ref()
+            .is_some_and(|successor| successor.worker == number)
+        {
+            self.successor_failed();
+        }
+        self.waiting
+            .extend(left.alive.into_iter().map(|(passed, socket)| Given {
+                passed,
+                socket,
+                bytes: Vec::new(),
+            }));
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.serving.is_none() {
+            self.find_next(worker.child.started.elapsed());
+        }
+        for given in std::mem::take(&mut self.waiting) {
+            self.give(given);
+        }
+    }
+
+    fn successor_failed(&mut self) {
+        let Some(successor) = self.successor.take() else {
+            return;
+        };
+        tracing::error!("the worker that was to take over has died; the one before it serves on");
+        self.wish = None;
+        for asked in successor.asked_by {
+            let _ = asked.send(Err(
+                "the worker that was to take over has died; the log says why".to_owned(),
+            ));
+        }
+    }
+
+    /// The worker that served has died, after this time. Another one serves as soon as can be.
+    fn find_next(&mut self, lived: Duration) {
+        let leaving = self
+            .workers
+            .iter()
+            .find(|(_, w)| matches!(w.phase, Phase::Leaving(_)));
+        if let Some(number) = leaving.map(|(number, _)| *number) {
+            tracing::warn!(worker = number, "the worker before it serves again");
+            self.put_in_service(number);
+            return;
+        }
+        if self.successor.as_ref().is_some_and(|successor| {
+            self.workers
+                .get(&successor.worker)
+                .is_some_and(|worker| worker.phase == Phase::Ready)
+        }) {
+            self.take_over();
+            return;
+        }
+        if let Some(successor) = &self.successor {
+            // It was about to take over: it does so now, ready or not.
+            tracing::debug!(worker = successor.worker, "takes over before it is ready");
+            self.take_over();
+            return;
+        }
+        self.young_deaths = if lived < YOUNG {
+            self.young_deaths + 1
+        } else {
+            0
+        };
+        let delay = delay_after(self.young_deaths);
+        if delay.is_zero() {
+            self.start_serving();
+        } else {
+            tracing::warn!(
+                milliseconds = millis(delay),
+                deaths = self.young_deaths,
+                "workers die young: waiting before the next one"
+            );
+            self.start_at = Some(Instant::now() + delay);
+        }
+    }
+
+    fn report(&mut self, number: u32, worker: &Worker, status: ExitStatus, left: &Left) {
+        self.counts.crashes += 1;
+        self.counts.calls_lost += left.calls.len() as u64;
+        self.counts.connections_cut += left.cut as u64;
+        tracing::error!(
+            worker = number,
+            %status,
+            milliseconds = millis(worker.child.started.elapsed()),
+            calls = ?left.calls.iter().map(shown).collect::<Vec<_>>(),
+            connections_cut = left.cut,
+            connections_saved = left.alive.len(),
+            "a worker has died"
+        );
+    }
+
+    fn stop(&mut self, how: Shutdown) {
+        self.stopping = Some(how);
+        self.start_at = None;
+        let successor = how == Shutdown::HandedOver;
+        for (number, worker) in &mut self.workers {
+            if Some(*number) == self.serving || matches!(worker.phase, Phase::Leaving(_)) {
+                worker.child.tell(ToWorker::Stop { successor });
+                worker.phase = Phase::Stopping;
+            } else if worker.phase != Phase::Stopping {
+                worker.phase = Phase::Stopping;
+                worker.child.kill();
+            }
+        }
+        self.successor = None;
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Replace(asked) => self.replace(Some(asked)),
+            Request::Overview(asked) => {
+                let _ = asked.send(self.overview());
+            }
+        }
+    }
+
+    fn overview(&self) -> Overview {
+        Overview {
+            workers: self
+                .workers
+                .iter()
+                .map(|(number, worker)| WorkerOverview {
+                    worker: *number,
+                    pid: worker.child.pid.as_raw_nonzero().get(),
+                    phase: worker.phase.name(),
+                    version: worker.version.clone(),
+                    uptime_seconds: worker.child.started.elapsed().as_secs(),
+                })
+                .collect(),
+            connections: self.connections.len(),
+            crashes: self.counts.crashes,
+            replacements: self.counts.replacements,
+            calls_lost: self.counts.calls_lost,
+            connections_cut: self.counts.connections_cut,
+        }
+    }
+
+    /// Whoever takes too long is ended; whoever wants to be replaced is, when the moment is quiet.
+    fn look_around(&mut self) {
+        let leave_time = LEAVE_TIME + self.config.limits.call_budget;
+        for (number, worker) in &self.workers {
+            if let Phase::Leaving(since) = worker.phase
+                && since.elapsed() > leave_time
+            {
+                tracing::error!(
+                    worker = number,
+                    "a worker does not hand over its last calls"
+                );
+                worker.child.kill();
+            }
+        }
+        if let Some(successor) = &self.successor
+            && successor.since.elapsed() > START_TIME
+            && let Some(worker) = self.workers.get(&successor.worker)
+        {
+            tracing::error!(worker = successor.worker, "a worker does not become ready");
+            worker.child.kill();
+        }
+        let is_time = self.wish.as_ref().is_some_and(|(_, since)| {
+            since.elapsed() > WISH_PATIENCE || self.connections.are_quiet()
+        });
+        if is_time && self.successor.is_none() && self.stopping.is_none() {
+            self.replace(None);
+        }
+    }
+
+    fn tell_serving(&self, message: ToWorker) {
+        if let Some(worker) = self.serving.and_then(|number| self.workers.get(&number)) {
+            worker.child.tell(message);
+        }
+    }
+}
+
+impl Phase {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Serving => "serving",
+            Self::Leaving(_) => "leaving",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+fn shown(call: &OpenCall) -> String {
+    format!("{:?} {}", call.kind, call.request)
+}
+
+fn kept_dir(runtime_dir: &RuntimeDir) -> PathBuf {
+    runtime_dir.private().join("kept")
+}
+
+/// Workers go by the configuration that this process has read and found good.
+fn copy_configuration(config: &Config, directory: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    let Some((path, text)) = config.file() else {
+        return Ok(None);
+    };
+    let copy = directory.join("config.toml");
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&copy)?
+        .write_all(text.as_bytes())?;
+    Ok(Some((path.to_owned(), copy)))
+}
+
+/// Makes a directory for workers, which may run as another user.
+fn make_directory(path: &Path, run_as: Option<RunAs>) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    run_as.map_or(Ok(()), |user| user.own(path))
+}
+
+/// How long the next worker waits after so many that died young.
+fn delay_after(young_deaths: u32) -> Duration {
+    match young_deaths.checked_sub(DEATHS_WITHOUT_DELAY + 1) {
+        None => Duration::ZERO,
+        Some(further) => FIRST_DELAY
+            .saturating_mul(1 << further.min(10))
+            .min(LONGEST_DELAY),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_that_die_young_are_waited_for_longer_and_longer_up_to_a_bound() {
+        let delays: Vec<u128> = [0, 1, 2, 3, 4, 9, 10, 1_000]
+            .map(|deaths| delay_after(deaths).as_millis())
+            .into();
+        assert_eq!(delays, [0, 0, 0, 50, 100, 3_200, 5_000, 5_000]);
+    }
+}

@@ -1,0 +1,176 @@
+//! The control socket of a host: what concerns workers is answered here, everything else by the
+//! worker that serves, whose own socket nobody else knows.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/host` | [`Overview`] |
+//! | `POST /v1/worker/replace` | `{}`, when another worker has taken over |
+//! | any other | the worker's, see [`crate::control`] |
+
+use std::path::PathBuf;
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    net::UnixStream,
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::Request;
+use crate::{
+    control::{self, Refused},
+    listen::Binding,
+    runtime_dir::RuntimeDir,
+};
+
+/// How it stands with the workers.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// Every worker that lives.
+    pub workers: Vec<WorkerOverview>,
+    /// Connections that have come to stay.
+    pub connections: usize,
+    /// Workers that died without having been told to.
+    pub crashes: u64,
+    /// Times that one worker took over from another.
+    pub replacements: u64,
+    /// Calls that were inside a worker when it died.
+    pub calls_lost: u64,
+    /// Connections closed because a frame was under way when their worker died.
+    pub connections_cut: u64,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerOverview {
+    /// Its number, counted from 1.
+    pub worker: u32,
+    /// Its process.
+    pub pid: i32,
+    /// `starting`, `ready`, `serving`, `leaving` or `stopping`.
+    pub phase: &'static str,
+    /// Its release, once it has said it.
+    pub version: Option<String>,
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Api {
+    supervisor: mpsc::Sender<Request>,
+    serving: watch::Receiver<Option<PathBuf>>,
+}
+
+/// Opens the control socket on the current runtime. Without one the host serves all the same, and
+/// says so. Dropping the binding removes the socket.
+pub(super) fn serve(
+    runtime_dir: &RuntimeDir,
+    supervisor: mpsc::Sender<Request>,
+    serving: watch::Receiver<Option<PathBuf>>,
+) -> Option<Binding> {
+    let path = control::socket_path(runtime_dir.shared());
+    let lock = runtime_dir
+        .address_lock()
+        .inspect_err(|error| tracing::error!(%error, "there is no control socket"))
+        .ok()?;
+    let (binding, listener) = Binding::bind(&path, control::SOCKET_MODE, control::BACKLOG, lock)
+        .inspect_err(|error| tracing::error!(%error, "there is no control socket"))
+        .ok()?;
+    let router = Router::new()
+        .route("/v1/host", get(overview))
+        .route("/v1/worker/replace", post(replace))
+        .fallback(ask_worker)
+        .with_state(Api {
+            supervisor,
+            serving,
+        });
+    tokio::spawn(async move {
+        let served = match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => axum::serve(listener, router).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the control socket has failed; calls are served all the same");
+        }
+    });
+    Some(binding)
+}
+
+async fn overview(State(api): State<Api>) -> Result<Json<Overview>, Refused> {
+    api.ask(Request::Overview).await.map(Json)
+}
+
+async fn replace(State(api): State<Api>) -> Result<Json<Value>, Refused> {
+    tracing::info!("an operator asks for another worker");
+    match api.ask(Request::Replace).await? {
+        Ok(()) => Ok(Json(json!({}))),
+        Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
+    }
+}
+
+impl Api {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Refused> {
+        let (done, answer) = oneshot::channel();
+        let asked = self.supervisor.send(request(done)).await;
+        asked.map_err(|_| control::stopping())?;
+        answer.await.map_err(|_| control::stopping())
+    }
+}
+
+/// Passes a request on to the worker that serves.
+async fn ask_worker(State(mut api): State<Api>, request: axum::extract::Request) -> Response {
+    // Between a worker's death and the next one there is none, for a moment.
+    let path = match api.serving.wait_for(Option::is_some).await {
+        Ok(path) => path.clone(),
+        Err(_) => None,
+    };
+    let Some(path) = path else {
+        return control::stopping().into_response();
+    };
+    match pass_on(path, request).await {
+        Ok(response) => response,
+        Err(error) => Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the worker did not answer: {error}; ask again"),
+        )
+        .into_response(),
+    }
+}
+
+async fn pass_on(
+    path: PathBuf,
+    request: axum::extract::Request,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = connect(&path).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the connection; what goes wrong in it shows in the exchange.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    Ok(response.map(Body::new))
+}
+
+/// A worker that has just been started opens its control socket a moment after it serves.
+async fn connect(path: &std::path::Path) -> std::io::Result<UnixStream> {
+    const TRIES: u32 = 100;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    for _ in 1..TRIES {
+        if let Ok(stream) = UnixStream::connect(path).await {
+            return Ok(stream);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    UnixStream::connect(path).await
+}

@@ -1,0 +1,246 @@
+//! The worker's end of its supervisor: how it begins, what it is told, what it tells.
+//!
+//! A thread of its own serves the link, so that nothing that a plugin does on another one keeps the
+//! worker from being replaced. Where the supervisor is gone, the worker ends at once: nobody would
+//! ever end it otherwise. What is told is decided elsewhere.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    os::unix::net::UnixListener,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use tokio::{
+    runtime::Builder,
+    sync::{Notify, mpsc, watch},
+};
+
+use crate::{
+    link::{Link, PROTOCOL, Received, Start, ToSupervisor, ToWorker},
+    server::{
+        Shared, Shutdown,
+        handover::{Given, Happened},
+    },
+    shared_memory::{connections::ConnectionSlots, threads::ThreadSlots},
+};
+
+/// How often it is looked whether the last connection has been handed over.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
+/// A worker that has been told how to begin.
+#[derive(Debug)]
+pub struct Attachment {
+    /// What the supervisor said.
+    pub start: Start,
+    /// The socket that the gateway connects to.
+    pub listener: UnixListener,
+    /// What the connections are doing.
+    pub connections: ConnectionSlots,
+    /// What the threads are doing.
+    pub threads: ThreadSlots,
+    /// Token journals of earlier workers, oldest first.
+    pub journals: Vec<OwnedFd>,
+    link: OwnedFd,
+}
+
+/// This process was not started by a supervisor of its kind: the host's fault, or that of whoever
+/// started it by hand.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// Standard input is no link, or it broke.
+    #[error("this command is started by `plugin-host run`, not by hand: {0}")]
+    NoSupervisor(io::Error),
+    /// The supervisor has gone meanwhile.
+    #[error("the supervisor is gone")]
+    Orphaned,
+    /// The supervisor speaks another version.
+    #[error(
+        "the supervisor speaks version {theirs} of the protocol between them, this worker {PROTOCOL}"
+    )]
+    OtherProtocol {
+        /// What it speaks.
+        theirs: u32,
+    },
+}
+
+/// What tells a running worker what to do.
+#[derive(Debug)]
+pub struct Orders {
+    /// Where the event loops hear it.
+    pub shutdown: watch::Sender<Shutdown>,
+    /// Asks for a look at the plugin directory.
+    pub rescan: Arc<Notify>,
+    /// What has been told from this side, with descriptors.
+    pub told: mpsc::UnboundedReceiver<(ToSupervisor, Vec<OwnedFd>)>,
+    /// What happens to connections.
+    pub happened: mpsc::UnboundedReceiver<Happened>,
+    /// The event loops, to give connections to.
+    pub loops: Vec<mpsc::UnboundedSender<Given>>,
+    /// What they share.
+    pub shared: Arc<Shared>,
+}
+
+impl Attachment {
+    /// Waits on standard input for the supervisor's first message, and ties this process's life to
+    /// the supervisor's.
+    ///
+    /// # Errors
+    /// See [`AttachError`].
+    pub fn receive(standard_input: OwnedFd) -> Result<Self, AttachError> {
+        let broken = |error: io::Error| AttachError::NoSupervisor(error);
+        // Asked for before the parent is looked at, so that no death falls in between.
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|error| broken(error.into()))?;
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .map_err(broken)?;
+        let received: Option<Received<ToWorker>> = runtime
+            .block_on(async {
+                let copy = standard_input.as_fd().try_clone_to_owned()?;
+                Link::new(copy)?.receive().await
+            })
+            .map_err(broken)?;
+        let Some(received) = received else {
+            return Err(AttachError::Orphaned);
+        };
+        let ToWorker::Start(start) = received.message else {
+            return Err(broken(io::ErrorKind::InvalidData.into()));
+        };
+        // The supervisor may be one version behind, or ahead, while a host upgrades itself.
+        if start.protocol.abs_diff(PROTOCOL) > 1 {
+            return Err(AttachError::OtherProtocol {
+                theirs: start.protocol,
+            });
+        }
+        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+        if parent != Some(start.supervisor) {
+            return Err(AttachError::Orphaned);
+        }
+        let mut descriptors = received.descriptors.into_iter();
+        let mut next = || {
+            descriptors
+                .next()
+                .ok_or_else(|| broken(io::ErrorKind::InvalidData.into()))
+        };
+        Ok(Self {
+            listener: UnixListener::from(next()?),
+            connections: ConnectionSlots::open(next()?).map_err(broken)?,
+            threads: ThreadSlots::open(next()?).map_err(broken)?,
+            journals: descriptors.collect(),
+            start: *start,
+            link: standard_input,
+        })
+    }
+}
+
+/// Serves the link from a thread of its own until the process ends.
+///
+/// # Errors
+/// The thread cannot be started, or the link cannot be watched.
+pub(super) fn serve(link: OwnedFd, orders: Orders) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    let link = Link::new(link)?;
+    drop(entered);
+    thread::Builder::new()
+        .name("link".to_owned())
+        .spawn(move || {
+            let ended = runtime.block_on(obey(&link, orders));
+            if let Err(error) = ended {
+                tracing::error!(%error, "the link to the supervisor broke");
+            }
+            // Without a supervisor nobody would end this process, and the gateway would wait for
+            // it. A signal, since whatever else runs at an exit may hang.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+        })?;
+    Ok(())
+}
+
+impl Attachment {
+    /// The link, for [`serve`].
+    pub(super) fn take_link(&mut self) -> io::Result<OwnedFd> {
+        self.link.as_fd().try_clone_to_owned()
+    }
+}
+
+async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
+    let hello = ToSupervisor::Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    link.send(&hello, &[], &[]).await?;
+    let mut next_loop = 0;
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            biased;
+            // First: that nothing is left is true only when all that happened has been told.
+            Some(happened) = orders.happened.recv() => tell(link, happened).await?,
+            Some((told, descriptors)) = orders.told.recv() => {
+                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                link.send(&told, &[], &descriptors).await?;
+            }
+            received = link.receive::<ToWorker>() => {
+                let Some(received) = received? else {
+                    return Ok(());
+                };
+                match received.message {
+                    ToWorker::Start(_) => {}
+                    ToWorker::Serve => {
+                        leaving = false;
+                        orders.shutdown.send_replace(Shutdown::Running);
+                    }
+                    ToWorker::Leave => {
+                        leaving = true;
+                        orders.shutdown.send_replace(Shutdown::Standby);
+                    }
+                    ToWorker::Stop { successor } => {
+                        leaving = false;
+                        orders.shutdown.send_replace(if successor {
+                            Shutdown::HandedOver
+                        } else {
+                            Shutdown::Drain
+                        });
+                    }
+                    ToWorker::Rescan => orders.rescan.notify_one(),
+                    ToWorker::Give(passed) => {
+                        let Some(socket) = received.descriptors.into_iter().next() else {
+                            continue;
+                        };
+                        let given = Given::new(&orders.shared, passed, socket, received.payload);
+                        next_loop = (next_loop + 1) % orders.loops.len();
+                        // A loop ends only with the process.
+                        let _ = orders.loops[next_loop].send(given);
+                    }
+                }
+            }
+            () = tokio::time::sleep(LOOK_AGAIN_AFTER), if leaving => {
+                let open = orders.shared.connections.load(Ordering::Acquire);
+                if open == 0 && orders.happened.is_empty() {
+                    leaving = false;
+                    link.send(&ToSupervisor::Left, &[], &[]).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn tell(link: &Link, happened: Happened) -> io::Result<()> {
+    match happened {
+        Happened::Stays(passed, duplicate) => {
+            let message = ToSupervisor::Register(passed);
+            link.send(&message, &[], &[duplicate.as_fd()]).await
+        }
+        Happened::Ended(passed) => link.send(&ToSupervisor::Closed(passed), &[], &[]).await,
+        Happened::HandedOver(passed, socket, bytes) => {
+            let socket: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+            link.send(&ToSupervisor::HandOver(passed), &bytes, &socket)
+                .await
+        }
+    }
+}
