@@ -33,6 +33,8 @@ mod five_plugins;
 mod lifecycle;
 mod loading;
 mod logs;
+mod deadly_misdeeds;
+mod misdeeds;
 mod privileges;
 mod replacing_files;
 mod replay;

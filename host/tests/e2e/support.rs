@@ -1,12 +1,14 @@
 //! What the tests share: a running host, and a client that plays the gateway's side.
 
+pub(crate) mod bystanders;
 mod gateway;
 mod host;
 mod libraries;
 mod program;
 pub(crate) mod serving;
 pub(crate) mod versions;
+pub(crate) mod workers;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Builder, Host, PATIENCE, wait_for};
+pub(crate) use host::{Builder, Host, PATIENCE, install_with, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

@@ -194,23 +194,41 @@ impl Gateway {
         self.finish()
     }
 
+    /// The same where the connection may end instead.
+    pub(crate) fn try_call(&mut self, token: u32, call: Call) -> Option<Answer> {
+        let call = self.next(token, call);
+        self.try_send_bytes(&frame(&call)).ok()?;
+        self.try_finish()
+    }
+
     /// Puts a call and leaves it open.
     pub(crate) fn begin(&mut self, token: u32, call: Call) {
-        self.last_id = self.last_id.wrapping_add(1);
-        let call = call.with(self.last_id, token);
+        let call = self.next(token, call);
         self.send(&call);
+    }
+
+    fn next(&mut self, token: u32, call: Call) -> Message {
+        self.last_id = self.last_id.wrapping_add(1);
+        call.with(self.last_id, token)
     }
 
     /// Answers the host's questions until the answer to the open call is there.
     pub(crate) fn finish(&mut self) -> Answer {
+        self.try_finish()
+            .expect("an answer of the host's and not the end of the connection")
+    }
+
+    /// The same where the connection may end instead.
+    pub(crate) fn try_finish(&mut self) -> Option<Answer> {
         loop {
-            let message = self.receive();
+            let message = self.try_receive()?;
             let id = match &message {
                 Message::AskVariable { .. }
                 | Message::AskRequestBody
                 | Message::AskResponseBody => {
                     let result = self.look_up(&message);
-                    self.send(&Message::Info { result });
+                    let answer = frame(&Message::Info { result });
+                    self.try_send_bytes(&answer).ok()?;
                     continue;
                 }
                 Message::Unchanged { id }
@@ -220,7 +238,7 @@ impl Gateway {
                 _ => self.last_id,
             };
             assert_eq!(id, self.last_id, "the answer carries the call's number");
-            return Answer(message);
+            return Some(Answer(message));
         }
     }
 

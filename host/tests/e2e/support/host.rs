@@ -15,7 +15,11 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{gateway::Gateway, libraries::built_plugin};
+use super::{
+    gateway::Gateway,
+    libraries::built_plugin,
+    workers::{self, Overview},
+};
 
 /// How long a test waits for something that has to come. Far above what it takes, so that a slow
 /// machine fails no test.
@@ -68,12 +72,23 @@ impl Host {
 
     /// Number of the process that runs plugins and serves.
     pub(crate) fn worker(&self) -> u32 {
-        wait_for("a worker serves", || self.overview()?.serving())
+        wait_for("a worker serves", || {
+            Overview::of(self.directory())?.serving()
+        })
     }
 
-    /// How it stands with the workers; nothing where the host does not say.
-    pub(crate) fn overview(&self) -> Option<Overview> {
-        Overview::of(&self.runtime_dir())
+    /// How it stands with the workers.
+    pub(crate) fn overview(&self) -> Overview {
+        wait_for("the host tells of its workers", || {
+            Overview::of(self.directory())
+        })
+    }
+
+    /// Has the worker replaced by another one, and waits until that serves.
+    pub(crate) fn replace_worker(&self) {
+        let (status, answer) =
+            workers::ask(self.directory(), "POST", "/v1/worker/replace").unwrap();
+        assert_eq!(status, 200, "{answer}");
     }
 
     /// Sends the process a signal.
@@ -356,15 +371,24 @@ fn socket_in(directory: &Path) -> PathBuf {
 
 /// Makes a plugin's directory: `plugins/say/plugin.json` and `plugins/say/libsay.so`.
 pub(super) fn install(plugins: &Path, name: &str, fields: &Value) {
+    install_with(plugins, name, fields, |_| {});
+}
+
+/// The same with a change of the library's bytes.
+pub(crate) fn install_with(
+    plugins: &Path,
+    name: &str,
+    fields: &Value,
+    change: impl FnOnce(&mut [u8]),
+) {
     let built = built_plugin(name);
     let directory = plugins.join(name);
     fs::create_dir_all(&directory).unwrap();
     // A copy: tests may overwrite it, and the next one wants what was built.
-    fs::copy(
-        &built.library,
-        directory.join(built.library.file_name().unwrap()),
-    )
-    .unwrap();
+    let mut library = fs::read(&built.library).unwrap();
+    change(&mut library);
+    let copy = directory.join(built.library.file_name().unwrap());
+    fs::write(copy, library).unwrap();
     let mut metadata: Value = serde_json::from_slice(&fs::read(&built.metadata).unwrap()).unwrap();
     if let Value::Object(fields) = fields {
         metadata.as_object_mut().unwrap().extend(fields.clone());
