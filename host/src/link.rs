@@ -51,6 +51,15 @@ pub enum ToWorker {
     },
     /// Look at the plugin directory now.
     Rescan,
+    /// Another worker gives tokens too. Descriptor: its journal.
+    Follow {
+        /// The worker.
+        worker: u32,
+    },
+    /// The other workers are gone: their journals have come to their ends.
+    FollowNobody,
+    /// Whoever may need the worker's newest journal has it.
+    JournalIsKept,
 }
 
 /// What a worker needs to know to begin.
@@ -71,6 +80,8 @@ pub struct Start {
     pub private_dir: PathBuf,
     /// Directory of the good generations, which workers hand on.
     pub kept_dir: PathBuf,
+    /// The worker of each journal that comes along, and whether it lives.
+    pub journals: Vec<(u32, bool)>,
     /// Whether log lines may have colours.
     pub colours: bool,
     /// Whether to accept connections at once.
@@ -99,6 +110,13 @@ pub enum ToSupervisor {
     HandOver(Passed),
     /// Nothing is left to hand over.
     Left,
+    /// The worker writes its tokens there from now on. Descriptor: the journal.
+    Journal,
+    /// What stands in the journals of these workers stands in this worker's own too.
+    Absorbed {
+        /// Their numbers.
+        workers: Vec<u32>,
+    },
     /// The worker should be replaced when that is convenient.
     Wish {
         /// Why, for the log.

@@ -164,6 +164,9 @@ struct Supervisor {
     events: mpsc::Sender<(u32, FromWorker)>,
     connections: HeldConnections,
     workers: BTreeMap<u32, Worker>,
+    /// Token journals, each with its worker, which may be dead: whoever serves has not read all of
+    /// those yet.
+    journals: Vec<(u32, Arc<OwnedFd>)>,
     last_worker: u32,
     /// The worker that accepts connections.
     serving: Option<u32>,
@@ -237,7 +240,7 @@ impl Supervisor {
         let config = host.config;
         let slots = ConnectionSlots::create(
             config.limits.max_connections * 2 + SPARE_SLOTS,
-            crate::tokens::random_number(),
+            crate::tokens::first_number(),
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
@@ -255,6 +258,7 @@ impl Supervisor {
             log: host.log,
             events,
             workers: BTreeMap::new(),
+            journals: Vec::new(),
             last_worker: 0,
             serving: None,
             serving_path: watch::Sender::new(None),
@@ -332,10 +336,19 @@ impl Supervisor {
                 private_dir: private_dir.clone(),
                 kept_dir: kept_dir(&self.runtime_dir),
                 colours: self.log.has_colours(),
+                journals: self
+                    .journals
+                    .iter()
+                    .map(|(of, _)| (*of, self.workers.contains_key(of)))
+                    .collect(),
                 serve,
             },
             before: vec![Arc::clone(&self.listener), slots],
-            after: Vec::new(),
+            after: self
+                .journals
+                .iter()
+                .map(|(_, file)| Arc::clone(file))
+                .collect(),
             log: Box::new(self.log.clone()),
             events: self.events.clone(),
         })?;
@@ -405,6 +418,17 @@ impl Supervisor {
                     });
                 }
             }
+            ToSupervisor::Journal => {
+                if let Some(file) = descriptors.next() {
+                    self.keep_journal(number, Arc::new(file));
+                }
+            }
+            ToSupervisor::Absorbed { workers } => {
+                // A worker that lives still adds to its own.
+                let living = &self.workers;
+                self.journals
+                    .retain(|(of, _)| living.contains_key(of) || !workers.contains(of));
+            }
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && matches!(worker.phase, Phase::Leaving(_))
@@ -418,6 +442,24 @@ impl Supervisor {
                     tracing::info!(reason, "the worker is replaced at the next quiet moment");
                     self.wish = Some((reason, Instant::now()));
                 }
+            }
+        }
+    }
+
+    /// A worker has a journal, or a new one in place of the one before.
+    fn keep_journal(&mut self, of: u32, file: Arc<OwnedFd>) {
+        match self.journals.iter_mut().find(|(worker, _)| *worker == of) {
+            Some(known) => known.1 = Arc::clone(&file),
+            None => self.journals.push((of, Arc::clone(&file))),
+        }
+        for (number, worker) in &self.workers {
+            if *number == of {
+                worker.child.tell(ToWorker::JournalIsKept);
+            } else {
+                let follow = ToWorker::Follow { worker: of };
+                worker
+                    .child
+                    .tell_with(follow, Vec::new(), vec![Arc::clone(&file)]);
             }
         }
     }
@@ -543,6 +585,10 @@ impl Supervisor {
         }
         for given in std::mem::take(&mut self.waiting) {
             self.give(given);
+        }
+        // Its tokens are those of whoever serves now, which then need not look elsewhere any more.
+        if self.workers.len() == 1 {
+            self.tell_serving(ToWorker::FollowNobody);
         }
     }
 

@@ -5,28 +5,43 @@
 //! run; what is wrong with it shows when it is called. Tokens start at a random point and are never
 //! given twice, since the gateway keeps those of an earlier life of this process.
 //!
-//! Nothing here runs a plugin on a call, and nothing here waits while a lock is held.
+//! Below a supervisor a token outlives its worker: it is in a journal before the gateway hears of
+//! it. While one worker takes over from another, each knows the other's tokens too: the gateway uses
+//! a token on any of its connections.
+//!
+//! Nothing here runs a plugin on a call. A call never waits for a prepare, but for one with a token
+//! that is unknown while another worker's journal is followed.
 
 pub mod compile;
+pub mod journal;
+mod keeping;
+mod numbers;
+mod table;
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
+    os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
-use crate::pipeline::chain::Chain;
+use crate::{pipeline::chain::Chain, shared_memory::connections::ConnectionSlots};
 use compile::Refused;
+use journal::{Journal, Reader};
+use keeping::Keeping;
+use numbers::Numbers;
+use table::Table;
+
+pub use keeping::{JOURNAL_BYTES, JOURNAL_GROWTH};
+pub use numbers::first_number;
 
 /// Bytes of configuration that all live tokens may hold together.
 pub const MAX_CONFIGURATION_BYTES: usize = 512 << 20;
@@ -82,6 +97,8 @@ pub enum ChainState {
 #[derive(Debug)]
 pub struct Token {
     number: u32,
+    /// Counts the tokens of this table: numbers go round.
+    order: u64,
     prepared: Arc<Prepared>,
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
@@ -165,13 +182,16 @@ impl Bounds {
     }
 }
 
-/// A random point to count tokens from; never 0.
-pub fn random_number() -> u32 {
-    // The standard library's hash keys are random per process: a seed without another crate.
-    let seed = RandomState::new().hash_one(std::process::id());
-    u32::try_from(seed & u64::from(u32::MAX))
-        .unwrap_or(1)
-        .max(1)
+/// What tokens need that outlive their worker.
+#[derive(Debug)]
+pub struct Outliving {
+    /// Counts the numbers of all workers.
+    pub numbers: ConnectionSlots,
+    /// The worker's own journal.
+    pub journal: Journal,
+    /// Gets a duplicate of the journal's new file each time that it has been written anew. The one
+    /// before is written as well, until [`Tokens::journal_is_passed_on`].
+    pub renewed: mpsc::UnboundedSender<OwnedFd>,
 }
 
 /// All live tokens.
@@ -180,90 +200,210 @@ pub struct Tokens {
     bounds: Bounds,
     made: Instant,
     table: RwLock<Table>,
+    /// Held by whoever makes a token, until it is in the journal: nobody else is given it before.
+    making: Mutex<Making>,
+    /// Whether another worker may know tokens that are unknown here.
+    follows: AtomicBool,
     to_compile: mpsc::UnboundedSender<Arc<Token>>,
 }
 
+/// What it takes to make a token.
 #[derive(Debug)]
-struct Table {
-    live: HashMap<u32, Arc<Token>>,
-    by_conf: HashMap<Arc<Prepared>, u32>,
-    /// Newest token of each route; the others are superseded.
-    newest: HashMap<Box<[u8]>, u32>,
-    bytes: usize,
-    first: u32,
-    next: u32,
-    /// How many numbers are left in this life.
-    unused: u32,
+struct Making {
+    numbers: Numbers,
+    made: u64,
+    keeping: Option<Keeping>,
+    /// Journals of workers that still give tokens.
+    others: Vec<Reader>,
 }
 
 impl Tokens {
-    /// An empty table. Tokens whose chain has to be compiled go to `to_compile`.
+    /// An empty table of this process alone. Tokens whose chain has to be compiled go to
+    /// `to_compile`.
     pub fn new(bounds: Bounds, to_compile: mpsc::UnboundedSender<Arc<Token>>) -> Self {
-        Self::starting_at(random_number(), bounds, to_compile)
+        let numbers = Numbers::own(first_number());
+        Self::with(numbers, None, bounds, to_compile)
     }
 
-    fn starting_at(
-        first: u32,
+    /// An empty table whose tokens outlive this process, otherwise as [`Tokens::new`].
+    pub fn outliving(
+        outliving: Outliving,
+        bounds: Bounds,
+        to_compile: mpsc::UnboundedSender<Arc<Token>>,
+    ) -> Self {
+        let Outliving {
+            numbers,
+            journal,
+            renewed,
+        } = outliving;
+        let keeping = Keeping::new(journal, renewed);
+        Self::with(Numbers::Shared(numbers), Some(keeping), bounds, to_compile)
+    }
+
+    fn with(
+        numbers: Numbers,
+        keeping: Option<Keeping>,
         bounds: Bounds,
         to_compile: mpsc::UnboundedSender<Arc<Token>>,
     ) -> Self {
         Self {
             bounds,
             made: Instant::now(),
-            table: RwLock::new(Table {
-                live: HashMap::new(),
-                by_conf: HashMap::new(),
-                newest: HashMap::new(),
-                bytes: 0,
-                first,
-                next: first,
-                unused: u32::MAX,
+            table: RwLock::default(),
+            making: Mutex::new(Making {
+                numbers,
+                made: 0,
+                keeping,
+                others: Vec::new(),
             }),
+            follows: AtomicBool::new(false),
             to_compile,
+        }
+    }
+
+    /// Takes over the tokens of workers that are gone, the oldest worker first; returns how many.
+    /// They are compiled like new ones, count as used now, and are in the own journal when this
+    /// returns: nobody needs the others any more. No token is made meanwhile: to be done before the
+    /// worker serves.
+    pub fn restore(&self, journals: Vec<Reader>, now: Instant) -> usize {
+        let mut making = self.making.lock();
+        let mut taken_over = 0;
+        for mut journal in journals {
+            self.read(&mut making, &mut journal, now, &mut taken_over);
+        }
+        if let Some(keeping) = &mut making.keeping {
+            keeping.all_are_alive();
+        }
+        taken_over
+    }
+
+    /// Takes over the tokens of a worker that lives, as [`Tokens::restore`] does, and from then on
+    /// looks there for what is unknown here. For both workers of a hand-over, while it lasts.
+    pub fn follow(&self, mut journal: Reader, now: Instant) -> usize {
+        let mut making = self.making.lock();
+        let mut taken_over = 0;
+        if self.read(&mut making, &mut journal, now, &mut taken_over) {
+            making.others.push(journal);
+            self.follows.store(true, Ordering::Release);
+        }
+        taken_over
+    }
+
+    /// Reads to their ends the journals that are followed, and follows them no more: their workers
+    /// give no token any more.
+    pub fn follow_nobody(&self, now: Instant) {
+        let mut making = self.making.lock();
+        self.catch_up(&mut making, now);
+        making.others.clear();
+        self.follows.store(false, Ordering::Release);
+    }
+
+    /// Tells that whoever has to know has the descriptor of the journal that was renewed last. Not
+    /// to be told while another worker follows the journal before.
+    pub fn journal_is_passed_on(&self) {
+        if let Some(keeping) = &mut self.making.lock().keeping {
+            keeping.let_go_of_the_one_before();
         }
     }
 
     /// The token for a configuration: the one that it has already, or a new one. None where every
     /// number has been given: four billion configurations in one life.
     pub fn prepare(&self, prepared: Prepared, now: Instant) -> Option<u32> {
-        let mut table = self.table.write();
-        if let Some(token) = table
-            .by_conf
-            .get(&prepared)
-            .and_then(|number| table.live.get(number))
-        {
-            token.last_used.store(self.millis(now), Ordering::Relaxed);
-            return Some(token.number);
+        let mut making = self.making.lock();
+        if let Some(number) = self.known(&prepared, now) {
+            return Some(number);
         }
-        let bytes = prepared.bytes();
-        if table.live.len() >= self.bounds.max_tokens
-            || table.bytes.saturating_add(bytes) > self.bounds.max_bytes
+        if self.catch_up(&mut making, now) > 0
+            && let Some(number) = self.known(&prepared, now)
         {
-            table.make_room(self.bounds, bytes);
+            return Some(number);
         }
-        let number = table.next_number()?;
-        let prepared = Arc::new(prepared);
+        let number = loop {
+            let number = making.numbers.next()?;
+            // After four billion of them, one may still be alive.
+            if self.table.read().get(number).is_none() {
+                break number;
+            }
+        };
+        self.add(&mut making, number, prepared, now);
+        if let Some(keeping) = &mut making.keeping {
+            self.renew_overgrown(keeping);
+        }
+        Some(number)
+    }
+
+    fn known(&self, prepared: &Prepared, now: Instant) -> Option<u32> {
+        let table = self.table.read();
+        let token = table.of(prepared)?;
+        token.last_used.store(self.millis(now), Ordering::Relaxed);
+        Some(token.number)
+    }
+
+    fn add(&self, making: &mut Making, number: u32, prepared: Prepared, now: Instant) {
+        if let Some(keeping) = &mut making.keeping {
+            keeping.append(number, &prepared);
+        }
+        making.made += 1;
         let token = Arc::new(Token {
             number,
-            prepared: Arc::clone(&prepared),
+            order: making.made,
+            prepared: Arc::new(prepared),
             last_used: AtomicU64::new(self.millis(now)),
             chain: watch::Sender::new(ChainState::Compiling),
             begun: watch::Sender::new(0),
             finished: watch::Sender::new(0),
         });
-        table.newest.insert(prepared.route().into(), number);
-        table.by_conf.insert(prepared, number);
-        table.live.insert(number, Arc::clone(&token));
-        table.bytes += bytes;
-        drop(table);
+        self.table.write().add(Arc::clone(&token), self.bounds);
         // Fails only while the host is stopping; then nobody compiles any more.
         let _ = self.to_compile.send(token);
-        Some(number)
+    }
+
+    fn renew_overgrown(&self, keeping: &mut Keeping) {
+        if keeping.is_overgrown() {
+            let mut live = self.live();
+            live.sort_unstable_by_key(|token| token.order);
+            keeping.renew(&live);
+        }
+    }
+
+    /// Takes over what another journal has and this table has not, and counts it; returns whether
+    /// the journal can be read.
+    fn read(
+        &self,
+        making: &mut Making,
+        journal: &mut Reader,
+        now: Instant,
+        taken_over: &mut usize,
+    ) -> bool {
+        let read = journal.read(|number, prepared| {
+            if self.table.read().get(number).is_none() {
+                self.add(making, number, prepared, now);
+                *taken_over += 1;
+            }
+        });
+        if let Err(error) = &read {
+            tracing::error!(%error, "tokens that another worker has given are lost");
+        }
+        read.is_ok()
+    }
+
+    /// Takes over what the workers that are followed have given since the last time; returns how
+    /// many. Where that is nothing it costs a look at each journal's size.
+    fn catch_up(&self, making: &mut Making, now: Instant) -> usize {
+        let mut taken_over = 0;
+        let mut others = std::mem::take(&mut making.others);
+        others.retain_mut(|journal| self.read(making, journal, now, &mut taken_over));
+        making.others = others;
+        taken_over
     }
 
     /// A live token, which counts as used now.
     pub fn find(&self, number: u32, now: Instant) -> Option<Arc<Token>> {
-        let token = Arc::clone(self.table.read().live.get(&number)?);
+        let known = self.table.read().get(number).cloned();
+        let token = match known {
+            Some(token) => token,
+            None => self.find_elsewhere(number, now)?,
+        };
         let now = self.millis(now);
         let idle = now.saturating_sub(token.last_used.load(Ordering::Relaxed));
         if idle > self.time_to_live_millis() {
@@ -273,15 +413,24 @@ impl Tokens {
         Some(token)
     }
 
+    /// A token that this table does not know may have been given by another worker just now.
+    fn find_elsewhere(&self, number: u32, now: Instant) -> Option<Arc<Token>> {
+        if !self.follows.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut making = self.making.lock();
+        self.catch_up(&mut making, now);
+        self.table.read().get(number).cloned()
+    }
+
     /// Every live token.
     pub fn live(&self) -> Vec<Arc<Token>> {
-        self.table.read().live.values().cloned().collect()
+        self.table.read().live().cloned().collect()
     }
 
     /// Whether no newer configuration of its route has been prepared.
     pub fn is_newest(&self, token: &Token) -> bool {
-        let table = self.table.read();
-        table.newest.get(token.prepared.route()) == Some(&token.number)
+        self.table.read().is_newest(token)
     }
 
     /// Drops the tokens that nobody has used for their time to live; returns how many.
@@ -289,8 +438,7 @@ impl Tokens {
         let now = self.millis(now);
         let mut table = self.table.write();
         let expired: Vec<u32> = table
-            .live
-            .values()
+            .live()
             .filter(|token| {
                 now.saturating_sub(token.last_used.load(Ordering::Relaxed))
                     > self.time_to_live_millis()
@@ -318,176 +466,5 @@ impl Tokens {
     }
 }
 
-impl Table {
-    fn next_number(&mut self) -> Option<u32> {
-        self.unused = self.unused.checked_sub(1)?;
-        let number = self.next;
-        // 0 is never a token.
-        self.next = number.checked_add(1).unwrap_or(1);
-        debug_assert!(
-            self.next != self.first || self.unused == 0,
-            "a number would be given twice"
-        );
-        Some(number)
-    }
-
-    fn remove(&mut self, number: u32) {
-        let Some(token) = self.live.remove(&number) else {
-            return;
-        };
-        self.bytes -= token.prepared.bytes();
-        self.by_conf.remove(&token.prepared);
-        if self.newest.get(token.prepared.route()) == Some(&number) {
-            self.newest.remove(token.prepared.route());
-        }
-    }
-
-    /// Drops the longest unused tokens: first those that a newer version of their route has
-    /// superseded, then, loudly, live ones. A part of the table at once, so that a full one is not
-    /// searched for each new token.
-    fn make_room(&mut self, bounds: Bounds, bytes: usize) {
-        let max_tokens = bounds.max_tokens;
-        let mut oldest: Vec<(bool, u64, u32)> = self
-            .live
-            .values()
-            .map(|token| {
-                let superseded = self
-                    .newest
-                    .get(token.prepared.route())
-                    .is_some_and(|newest| *newest != token.number);
-                let last_used = token.last_used.load(Ordering::Relaxed);
-                (!superseded, last_used, token.number)
-            })
-            .collect();
-        oldest.sort_unstable();
-        let enough = max_tokens.saturating_sub(max_tokens / 64 + 1);
-        let mut live_dropped = 0_usize;
-        for (live, _, number) in oldest {
-            if self.live.len() <= enough && self.bytes + bytes <= bounds.max_bytes {
-                break;
-            }
-            self.remove(number);
-            live_dropped += usize::from(live);
-        }
-        if live_dropped > 0 {
-            tracing::error!(
-                dropped = live_dropped,
-                max_tokens,
-                max_bytes = bounds.max_bytes,
-                "too many live configurations: the gateway will be told that it lost tokens and \
-                 prepare all of them again; raise --max-tokens where their number is too low"
-            );
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
-
-    use super::*;
-
-    fn tokens(first: u32, max_tokens: usize) -> (Tokens, mpsc::UnboundedReceiver<Arc<Token>>) {
-        let (to_compile, compiling) = mpsc::unbounded_channel();
-        let bounds = Bounds::new(max_tokens, Duration::from_secs(10));
-        (Tokens::starting_at(first, bounds, to_compile), compiling)
-    }
-
-    fn conf(key: &str, value: &str) -> Prepared {
-        Prepared {
-            key: key.as_bytes().into(),
-            plugins: [PluginConf {
-                name: b"say"[..].into(),
-                value: value.as_bytes().into(),
-            }]
-            .into(),
-        }
-    }
-
-    #[test]
-    fn the_same_key_and_configuration_get_the_same_token() {
-        let (tokens, mut compiling) = tokens(7, 10);
-        let now = Instant::now();
-        let first = tokens.prepare(conf("route#1#pre#1", "a"), now).unwrap();
-        assert_eq!(tokens.prepare(conf("route#1#pre#1", "a"), now), Some(first));
-        assert_ne!(tokens.prepare(conf("route#1#pre#2", "a"), now), Some(first));
-        assert_ne!(tokens.prepare(conf("route#1#pre#1", "b"), now), Some(first));
-        assert_eq!(compiling.try_recv().unwrap().number(), first);
-        assert_eq!(compiling.len(), 2, "each new token is compiled once");
-    }
-
-    #[test]
-    fn numbers_pass_over_zero_where_they_wrap() {
-        let (tokens, _compiling) = tokens(u32::MAX, 10);
-        let now = Instant::now();
-        assert_eq!(tokens.prepare(conf("a#1", ""), now), Some(u32::MAX));
-        assert_eq!(tokens.prepare(conf("b#1", ""), now), Some(1));
-    }
-
-    #[test]
-    fn a_token_lives_one_fifth_longer_than_the_gateways_memory_counted_from_its_last_use() {
-        let (tokens, _compiling) = tokens(7, 10);
-        let start = Instant::now();
-        let number = tokens.prepare(conf("a#1", ""), start).unwrap();
-        let later = start + Duration::from_secs(11);
-        assert!(tokens.find(number, later).is_some());
-        assert!(
-            tokens
-                .find(number, later + Duration::from_secs(11))
-                .is_some()
-        );
-        let much_later = later + Duration::from_secs(11 + 13);
-        assert!(tokens.find(number, much_later).is_none());
-        assert_eq!(tokens.drop_expired(much_later), 1);
-        assert!(tokens.live().is_empty());
-    }
-
-    #[test]
-    fn a_full_table_drops_superseded_configurations_before_live_ones() {
-        let (tokens, _compiling) = tokens(7, 3);
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let oldest_but_live = tokens.prepare(conf("b#1", ""), at(0)).unwrap();
-        let superseded = tokens.prepare(conf("a#1", ""), at(1)).unwrap();
-        let newer = tokens.prepare(conf("a#2", ""), at(2)).unwrap();
-        let newest = tokens.prepare(conf("c#1", ""), at(3)).unwrap();
-        assert!(tokens.find(superseded, at(3)).is_none());
-        for number in [oldest_but_live, newer, newest] {
-            assert!(tokens.find(number, at(3)).is_some());
-        }
-    }
-
-    #[test]
-    fn configurations_are_bounded_in_bytes_too() {
-        let (mut tokens, _compiling) = tokens(7, 10);
-        tokens.bounds.max_bytes = 100;
-        let now = Instant::now();
-        let forty = "x".repeat(40);
-        let first = tokens.prepare(conf("a#1", &forty), now).unwrap();
-        let later = now + Duration::from_secs(1);
-        let second = tokens.prepare(conf("b#1", &forty), later).unwrap();
-        let third = tokens.prepare(conf("c#1", &forty), later).unwrap();
-        assert!(tokens.find(first, later).is_none());
-        assert!(tokens.find(second, later).is_some() && tokens.find(third, later).is_some());
-    }
-
-    #[test]
-    fn a_number_is_never_given_twice() {
-        let (tokens, _compiling) = tokens(7, 10);
-        tokens.table.write().unused = 1;
-        let now = Instant::now();
-        assert!(tokens.prepare(conf("a#1", ""), now).is_some());
-        assert_eq!(tokens.prepare(conf("b#1", ""), now), None);
-    }
-
-    #[test]
-    fn two_processes_start_at_different_numbers() {
-        let start = || {
-            let (to_compile, _compiling) = mpsc::unbounded_channel();
-            let bounds = Bounds::new(1, Duration::from_secs(1));
-            Tokens::new(bounds, to_compile).table.read().next
-        };
-        let starts: std::collections::HashSet<u32> = (0..8).map(|_| start()).collect();
-        assert!(starts.len() > 1 && !starts.contains(&0));
-    }
-}
+mod tests;

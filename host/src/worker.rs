@@ -43,8 +43,9 @@ use crate::{
     shared_memory::threads,
     throttle::Throttle,
     tokens::{
-        Bounds, Tokens,
+        Bounds, Outliving, Tokens,
         compile::{Compiler, keep_compiled},
+        journal::{Journal, Reader},
     },
 };
 
@@ -101,7 +102,22 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     let registry = Arc::new(Registry::new());
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
-    let tokens = Arc::new(Tokens::new(bounds, to_compile));
+    let (tell, told) = mpsc::unbounded_channel();
+    let journal = Journal::create().map_err(start("a token journal"))?;
+    let passed_on = journal
+        .file()
+        .try_clone_to_owned()
+        .map_err(start("a token journal"))?;
+    let (renewed, renewals) = mpsc::unbounded_channel();
+    let outliving = Outliving {
+        numbers: attachment.connections.clone(),
+        journal,
+        renewed,
+    };
+    let tokens = Arc::new(Tokens::outliving(outliving, bounds, to_compile));
+    let _ = tell.send((ToSupervisor::Journal, vec![passed_on]));
+    tokio::spawn(pass_journals_on(renewals, tell.clone()));
+    let followed = inherit_tokens(&mut attachment, &tokens, &tell);
     let (events, happened) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
@@ -123,7 +139,6 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         true => Shutdown::Running,
         false => Shutdown::Standby,
     });
-    let (tell, told) = mpsc::unbounded_channel();
     let rescan = Arc::new(Notify::new());
 
     // Serving comes first: what calls before the plugins are there waits for them.
@@ -139,6 +154,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         happened,
         loops,
         shared: Arc::clone(&shared),
+        followed,
     };
     attachment
         .take_link()
@@ -191,13 +207,42 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     Ok(())
 }
 
+/// What is told to the supervisor, with descriptors.
+type Telling = mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>;
+
+/// Takes over the tokens of earlier workers; gives those that still live, and are followed.
+fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) -> Vec<u32> {
+    let journals = std::mem::take(&mut attachment.journals);
+    let of = attachment.start.journals.iter();
+    let (living, dead): (Vec<_>, Vec<_>) = of.zip(journals).partition(|((_, lives), _)| *lives);
+    let now = tokio::time::Instant::now();
+    let (workers, journals): (Vec<u32>, Vec<Reader>) = dead
+        .into_iter()
+        .map(|((worker, _), journal)| (*worker, Reader::new(journal)))
+        .unzip();
+    let mut inherited = tokens.restore(journals, now);
+    let _ = tell.send((ToSupervisor::Absorbed { workers }, Vec::new()));
+    let followed = living
+        .into_iter()
+        .map(|((worker, _), journal)| {
+            inherited += tokens.follow(Reader::new(journal), now);
+            *worker
+        })
+        .collect();
+    tracing::debug!(tokens = inherited, "tokens of earlier workers");
+    followed
+}
+
+async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: Telling) {
+    while let Some(journal) = renewals.recv().await {
+        // Nobody listens only where this process is about to end.
+        let _ = tell.send((ToSupervisor::Journal, vec![journal]));
+    }
+}
+
 /// Says that this worker could take over, as soon as what it found in the plugin directory serves
 /// and the chains of the tokens that it inherited are compiled.
-async fn say_ready(
-    settled: impl Future<Output = ()>,
-    tokens: Arc<Tokens>,
-    tell: mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>,
-) {
+async fn say_ready(settled: impl Future<Output = ()>, tokens: Arc<Tokens>, tell: Telling) {
     let ready = async {
         settled.await;
         for token in tokens.live() {

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use tokio::{
     runtime::Builder,
     sync::{Notify, mpsc, watch},
+    time::Instant,
 };
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
         handover::{Given, Happened},
     },
     shared_memory::{connections::ConnectionSlots, threads::ThreadSlots},
+    tokens::journal::Reader,
 };
 
 /// How often it is looked whether the last connection has been handed over.
@@ -42,7 +44,7 @@ pub struct Attachment {
     pub connections: ConnectionSlots,
     /// What the threads are doing.
     pub threads: ThreadSlots,
-    /// Token journals of earlier workers, oldest first.
+    /// Token journals of other workers, oldest first, as [`Start::journals`] names them.
     pub journals: Vec<OwnedFd>,
     link: OwnedFd,
 }
@@ -82,6 +84,8 @@ pub struct Orders {
     pub loops: Vec<mpsc::UnboundedSender<Given>>,
     /// What they share.
     pub shared: Arc<Shared>,
+    /// Workers whose journals are followed.
+    pub followed: Vec<u32>,
 }
 
 impl Attachment {
@@ -208,6 +212,20 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                         });
                     }
                     ToWorker::Rescan => orders.rescan.notify_one(),
+                    ToWorker::Follow { worker } => {
+                        if let Some(journal) = received.descriptors.into_iter().next() {
+                            let journal = Reader::new(journal);
+                            orders.shared.tokens.follow(journal, Instant::now());
+                            orders.followed.push(worker);
+                        }
+                    }
+                    ToWorker::FollowNobody => {
+                        orders.shared.tokens.follow_nobody(Instant::now());
+                        let workers = std::mem::take(&mut orders.followed);
+                        link.send(&ToSupervisor::Absorbed { workers }, &[], &[])
+                            .await?;
+                    }
+                    ToWorker::JournalIsKept => orders.shared.tokens.journal_is_passed_on(),
                     ToWorker::Give(passed) => {
                         let Some(socket) = received.descriptors.into_iter().next() else {
                             continue;

@@ -150,20 +150,42 @@ impl Host {
         )
     }
 
-    /// Stops its process where it stands, until [`Host::resume`].
-    pub(crate) fn pause(&self) {
-        self.signal(Signal::STOP);
-        // The signal works when it works; from then on the process counts as stopped.
-        let stat = format!("/proc/{}/stat", self.process.id());
-        wait_for("the host stands still", || {
-            let stat = fs::read_to_string(&stat).unwrap();
-            stat.contains(") T ").then_some(())
-        });
+    /// Process numbers of its workers, oldest first.
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        let id = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let children = children.unwrap_or_default();
+        children
+            .split_whitespace()
+            .filter_map(|child| child.parse().ok())
+            .collect()
     }
 
-    /// Lets its process go on.
+    /// Sends a signal to the newest of its workers; gives that worker's number.
+    pub(crate) fn signal_worker(&self, signal: Signal) -> u32 {
+        let worker = *self.workers().last().expect("the host has a worker");
+        send(worker, signal);
+        worker
+    }
+
+    /// Stops its workers where they stand, until [`Host::resume`].
+    pub(crate) fn pause(&self) {
+        for worker in self.workers() {
+            send(worker, Signal::STOP);
+            // The signal works when it works; from then on the process counts as stopped.
+            let stat = format!("/proc/{worker}/stat");
+            wait_for("the worker stands still", || {
+                let stat = fs::read_to_string(&stat).unwrap();
+                stat.contains(") T ").then_some(())
+            });
+        }
+    }
+
+    /// Lets its workers go on.
     pub(crate) fn resume(&self) {
-        self.signal(Signal::CONT);
+        for worker in self.workers() {
+            send(worker, Signal::CONT);
+        }
     }
 
     /// What it has logged so far.
@@ -182,13 +204,32 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        let workers = self.workers();
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // They end with it, a moment later; until then they would accept what a next host is meant
+        // to get.
+        for worker in workers {
+            wait_for("the workers end with their host", || {
+                (!is_alive(worker)).then_some(())
+            });
+        }
         if thread::panicking() {
             eprintln!("--- log of the host ---\n{}--- end ---", self.log());
         }
     }
+}
+
+fn send(process: u32, signal: Signal) {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+    rustix::process::kill_process(process.expect("a process has a number"), signal).unwrap();
+}
+
+/// Whether a process runs; one that has ended and was not waited for does not.
+pub(crate) fn is_alive(process: u32) -> bool {
+    fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
 }
 
 impl Builder {
