@@ -40,5 +40,6 @@ mod replacing_files;
 mod replay;
 mod request_effects;
 mod response_effects;
+mod soak;
 mod upgrades;
 mod upgrades_under_load;

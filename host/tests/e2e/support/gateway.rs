@@ -164,17 +164,23 @@ impl Gateway {
         key: &str,
         conf: impl IntoIterator<Item = (&'a str, C)>,
     ) -> u32 {
-        let conf = conf
-            .into_iter()
-            .map(|(name, value)| (name.into(), Some(value.to_string().as_bytes().into())))
-            .collect();
-        self.send(&Message::Prepare {
-            conf,
-            key: Some(key.into()),
-        });
+        self.send(&preparing(key, conf));
         match self.receive() {
             Message::Token { conf_token } => conf_token,
             other => panic!("{other} in answer to a prepare"),
+        }
+    }
+
+    /// The same where the connection may end, or an error come, instead.
+    pub(crate) fn try_prepare<'a, C: ToString>(
+        &mut self,
+        key: &str,
+        conf: impl IntoIterator<Item = (&'a str, C)>,
+    ) -> Option<u32> {
+        self.try_send_bytes(&frame(&preparing(key, conf))).ok()?;
+        match self.try_receive()? {
+            Message::Token { conf_token } => Some(conf_token),
+            _ => None,
         }
     }
 
@@ -298,6 +304,12 @@ impl Gateway {
             && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the connection has ended, or the host speaks unasked, which a gateway takes for the
+    /// same.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !self.is_silent()
+    }
+
     /// The host's next message; none where the connection ends instead.
     pub(crate) fn try_receive(&mut self) -> Option<Message> {
         loop {
@@ -315,6 +327,17 @@ impl Gateway {
                 Err(error) => panic!("no word from the host: {error}"),
             }
         }
+    }
+}
+
+fn preparing<'a, C: ToString>(key: &str, conf: impl IntoIterator<Item = (&'a str, C)>) -> Message {
+    let conf = conf
+        .into_iter()
+        .map(|(name, value)| (name.into(), Some(value.to_string().as_bytes().into())))
+        .collect();
+    Message::Prepare {
+        conf,
+        key: Some(key.into()),
     }
 }
 

@@ -5,7 +5,6 @@ use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -101,6 +100,3 @@ pub(crate) fn memory(process: u32) -> u64 {
             .or_else(|| read("status", "VmRSS:"))
             .unwrap_or(0)
 }
-
-/// A pause, for those who look again and again.
-pub(crate) const PAUSE: Duration = Duration::from_millis(5);
