@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Gateway, Host,
     bystanders::Bystanders,
-    get, response, wait_for,
+    get, is_alive, response, wait_for,
     workers::{descendants, lives},
 };
 
@@ -35,7 +35,7 @@ fn route(gateway: &mut Gateway, conf: Value) -> u32 {
 fn expect_one_death(host: &Host, bystanders: Bystanders, worker: u32) {
     bystanders.end().expect_deaths(1, BYSTANDERS as u64);
     assert_ne!(host.worker(), worker);
-    assert!(!lives(worker));
+    assert!(!is_alive(worker));
     assert_eq!(host.overview().count("crashes"), 1);
     let mut gateway = host.gateway();
     let token = route(&mut gateway, json!({}));
@@ -122,7 +122,7 @@ fn descriptors_that_a_plugin_closes_cost_the_calls_of_one_worker() {
     // Its own connection is among them: it may be answered for, or just end.
     let answer = culprit.try_call(token, get("/"));
     assert!(answer.is_none_or(|answer| answer == CLOSED));
-    wait_for("the worker ends", || (!lives(worker)).then_some(()));
+    wait_for("the worker ends", || (!is_alive(worker)).then_some(()));
     bystanders.end().expect_deaths(1, BYSTANDERS as u64);
 }
 
@@ -194,7 +194,7 @@ fn a_death_at_the_end_of_a_plugin_costs_no_call_of_others() {
         assert_eq!(gateway.call(token, get("/")), "unchanged");
         let worker = host.worker();
         fs::remove_dir_all(host.plugins().join("misdeeds")).unwrap();
-        wait_for("the worker dies of it", || (!lives(worker)).then_some(()));
+        wait_for("the worker dies of it", || (!is_alive(worker)).then_some(()));
         bystanders.end().expect_deaths(1, BYSTANDERS as u64);
         assert_eq!(gateway.call(token, get("/")), CLOSED);
     }
@@ -218,21 +218,4 @@ fn deaths_one_after_the_other_lose_no_token_and_refuse_no_connection() {
         bystanders.go_on();
     }
     bystanders.end().expect_deaths(DEATHS, BYSTANDERS as u64);
-}
-
-#[test]
-fn nothing_of_a_host_is_left_when_its_supervisor_is_killed() {
-    let (mut host, _) = scene();
-    let mut gateway = host.gateway();
-    let token = route(&mut gateway, json!({ "later": [{ "sleep": 60_000 }] }));
-    gateway.begin(token, get("/"));
-    let processes = descendants(host.process().id());
-    assert!(processes.contains(&host.worker()), "{processes:?}");
-    host.signal(Signal::KILL);
-    host.end();
-    for process in processes {
-        wait_for("every process of the host ends", || {
-            (!lives(process)).then_some(())
-        });
-    }
 }

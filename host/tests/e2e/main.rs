@@ -43,3 +43,4 @@ mod response_effects;
 mod soak;
 mod upgrades;
 mod upgrades_under_load;
+mod workers;

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Gateway, Host,
     bystanders::{Bystanders, HELLO, SAY},
-    get, install_with, response, versions, wait_for,
-    workers::lives,
+    get, install_with, is_alive, response, versions, wait_for,
 };
 
 /// Bystanders that call, and as many idle ones.
@@ -199,7 +198,7 @@ fn blocked_signals_keep_no_host_from_leaving() {
     bystanders.end().expect_nothing();
     let worker = host.worker();
     assert_eq!(host.stop().code(), Some(0));
-    assert!(!lives(worker));
+    assert!(!is_alive(worker));
 }
 
 #[test]
@@ -250,10 +249,10 @@ fn a_forked_child_of_a_plugin_ends_with_its_worker() {
     let number = line.split("forked ").nth(1).unwrap();
     let number = number.split(|c: char| !c.is_ascii_digit()).next().unwrap();
     let child = number.parse().unwrap();
-    assert!(lives(child));
+    assert!(is_alive(child));
     bystanders.end().expect_nothing();
     assert_eq!(host.stop().code(), Some(0));
-    wait_for("the forked child ends", || (!lives(child)).then_some(()));
+    wait_for("the forked child ends", || (!is_alive(child)).then_some(()));
 }
 
 #[test]

@@ -10,5 +10,5 @@ pub(crate) mod versions;
 pub(crate) mod workers;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Builder, Host, PATIENCE, install_with, send, wait_for};
+pub(crate) use host::{Builder, Host, PATIENCE, install_with, is_alive, send, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

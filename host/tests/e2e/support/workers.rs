@@ -82,12 +82,6 @@ pub(crate) fn descendants(process: u32) -> Vec<u32> {
     found
 }
 
-/// Whether a process is there and runs; one that is dead and not yet reaped does not.
-pub(crate) fn lives(process: u32) -> bool {
-    fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
-}
-
 /// Memory of a process that is in use, in bytes: its proportional share, where the system tells.
 pub(crate) fn memory(process: u32) -> u64 {
     let read = |file: &str, name: &str| {
