@@ -6,12 +6,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Gateway, Host,
-    bystanders::Bystanders,
-    get, is_alive, response, wait_for,
-    workers::{descendants, lives},
-};
+use crate::support::{Gateway, Host, bystanders::Bystanders, get, is_alive, response, wait_for};
 
 /// Bystanders that call, and as many idle ones.
 const BYSTANDERS: usize = 4;
@@ -194,7 +189,9 @@ fn a_death_at_the_end_of_a_plugin_costs_no_call_of_others() {
         assert_eq!(gateway.call(token, get("/")), "unchanged");
         let worker = host.worker();
         fs::remove_dir_all(host.plugins().join("misdeeds")).unwrap();
-        wait_for("the worker dies of it", || (!is_alive(worker)).then_some(()));
+        wait_for("the worker dies of it", || {
+            (!is_alive(worker)).then_some(())
+        });
         bystanders.end().expect_deaths(1, BYSTANDERS as u64);
         assert_eq!(gateway.call(token, get("/")), CLOSED);
     }
