@@ -44,7 +44,10 @@ enum Command {
     Workers(control::WorkersArgs),
     ReplaceWorker(control::ReplaceWorkerArgs),
     Version(version::VersionArgs),
+    UpgradeHost(control::UpgradeHostArgs),
     Worker(worker::WorkerArgs),
+    Resume(run::ResumeArgs),
+    Heir(run::HeirArgs),
 }
 
 /// The whole program: reads the command line, does what it says, gives the exit code.
@@ -60,6 +63,9 @@ pub fn main() -> ExitCode {
         Command::Workers(args) => control::workers(&args),
         Command::ReplaceWorker(args) => control::replace_worker(&args),
         Command::Version(args) => version::version(&args),
+        Command::UpgradeHost(args) => control::upgrade_host(&args),
+        Command::Resume(args) => run::resume(args),
+        Command::Heir(_) => run::heir(),
         Command::Worker(args) => worker::worker(args),
     };
     ExitCode::from(code)

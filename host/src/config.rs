@@ -99,6 +99,10 @@ pub struct Limits {
     pub call_budget: Duration,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
+    /// Deaths of workers within the window that put a plugin into quarantine.
+    pub quarantine_crashes: usize,
+    /// The window.
+    pub quarantine_window: Duration,
 }
 
 /// What is logged, how, and where to.
@@ -527,6 +531,10 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         }),
         drain_time: layers.value(&settings::DRAIN_TIME, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
+        }),
+        quarantine_crashes: layers.value(&settings::QUARANTINE_CRASHES, whole(1, 1_000)),
+        quarantine_window: layers.value(&settings::QUARANTINE_WINDOW, |written| {
+            value::duration(written, seconds(1)..=seconds(24 * 3_600))
         }),
     };
     if limits.max_body_memory < limits.max_frame_bytes {

@@ -22,5 +22,6 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod memory;
+pub mod crash;
 pub mod shared_memory;
 pub mod privileges;

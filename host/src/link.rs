@@ -28,8 +28,8 @@ pub const PROTOCOL: u32 = 1;
 /// Bytes of one message, at most: what the kernel takes by default is a little more.
 const MAX_MESSAGE_BYTES: usize = MAX_BYTES_ALONG + 64 * 1024;
 
-/// Descriptors in one message, at most.
-const MAX_DESCRIPTORS: usize = 16;
+/// Descriptors in one message, at most; the kernel takes 253.
+pub const MAX_DESCRIPTORS: usize = 250;
 
 /// From the supervisor to a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -214,6 +214,26 @@ impl Link {
             received => received,
         }
     }
+}
+
+/// Sends a message without bytes, or fails where the queue is full.
+///
+/// # Errors
+/// The queue is full, or the other side is gone.
+pub fn send_now(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    send_once(socket, &serde_json::to_vec(message)?, descriptors)
+}
+
+/// Takes a message that has arrived already; `None` where the other side is gone.
+///
+/// # Errors
+/// Nothing has arrived, or what has is no message.
+pub fn receive_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<Received<M>>> {
+    receive_once(socket)
 }
 
 fn send_once(

@@ -8,7 +8,9 @@
 
 pub mod api;
 mod child;
+pub mod estate;
 mod held;
+pub mod renewal;
 mod succession;
 
 use std::{
@@ -18,10 +20,7 @@ use std::{
     io::{self, Write},
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            net::UnixListener,
-        },
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -29,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::sleep,
@@ -37,6 +37,7 @@ use tokio::{
 use crate::{
     config::Config,
     link::{PROTOCOL, Received, Start, ToSupervisor, ToWorker},
+    listen::Binding,
     logging::Lines,
     privileges::RunAs,
     runtime_dir::RuntimeDir,
@@ -45,6 +46,7 @@ use crate::{
 };
 use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
+use estate::Estate;
 use held::{HeldConnections, Left};
 
 pub use child::COMMAND;
@@ -87,7 +89,11 @@ pub enum SupervisorError {
 #[derive(Debug)]
 pub struct Host {
     /// The socket that the gateway connects to.
-    pub listener: UnixListener,
+    pub listener: OwnedFd,
+    /// Its file.
+    pub binding: Arc<Binding>,
+    /// Where this program's file is, and where that of the next release will be.
+    pub program: PathBuf,
     /// The configuration in force.
     pub config: Arc<Config>,
     /// Everything that was typed after `plugin-host run`: workers get it too.
@@ -103,17 +109,21 @@ pub struct Host {
 pub(crate) enum Request {
     /// Replace the worker now.
     Replace(oneshot::Sender<Result<(), String>>),
+    /// Go on as the program that is at [`Host::program`] now.
+    Renew(oneshot::Sender<Result<(), String>>),
     /// Tell how it stands with the workers.
     Overview(oneshot::Sender<Overview>),
 }
 
-/// Serves until told to stop, and the last worker has ended. To be called on the main thread: the
+/// Serves until told to stop, and the last worker has ended; goes on with an estate where there is
+/// one. To be called on the main thread: the
 /// kernel ends workers together with the thread that started them.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(
     host: Host,
+    estate: Option<Estate>,
     shutdown: watch::Receiver<Shutdown>,
     rescan: Arc<Notify>,
 ) -> Result<(), SupervisorError> {
@@ -124,12 +134,21 @@ pub fn run(
     runtime.block_on(async {
         let (events, from_workers) = mpsc::channel(WAITING_EVENTS);
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
-        let supervisor = Supervisor::new(host, events)?;
+        let (program, arguments) = (host.program.clone(), host.arguments.clone());
+        let supervisor = match estate {
+            None => Supervisor::new(host, events)?,
+            Some(estate) => Supervisor::resume(host, estate, events)
+                .map_err(failed("what the release before has left useful"))?,
+        };
         // Dropped at the end, which removes the socket if it is still ours.
         let _api = api::serve(
             &supervisor.runtime_dir,
-            ask,
-            supervisor.serving_path.subscribe(),
+            api::Api {
+                supervisor: ask,
+                serving: supervisor.serving_path.subscribe(),
+                program,
+                arguments: arguments.into(),
+            },
         );
         supervisor
             .supervise(from_workers, requests, shutdown, rescan)
@@ -145,6 +164,8 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> SupervisorError {
 #[derive(Debug)]
 struct Supervisor {
     config: Arc<Config>,
+    program: PathBuf,
+    binding: Arc<Binding>,
     arguments: Vec<OsString>,
     runtime_dir: RuntimeDir,
     config_file: Option<(PathBuf, PathBuf)>,
@@ -172,14 +193,17 @@ struct Supervisor {
     /// When the next worker may be started, where that has to wait.
     start_at: Option<Instant>,
     stopping: Option<Shutdown>,
+    /// When the program of the next release takes over.
+    renewing: Option<Instant>,
     counts: Counts,
 }
 
 /// What has happened so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Counts {
     crashes: u64,
     replacements: u64,
+    renewals: u64,
     calls_lost: u64,
     connections_cut: u64,
 }
@@ -226,15 +250,23 @@ struct Given {
 
 impl Supervisor {
     fn new(host: Host, events: mpsc::Sender<(u32, FromWorker)>) -> Result<Self, SupervisorError> {
-        let config = host.config;
         let slots = ConnectionSlots::create(
-            config.limits.max_connections * 2 + SPARE_SLOTS,
+            host.config.limits.max_connections * 2 + SPARE_SLOTS,
             crate::tokens::first_number(),
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
-        make_directory(&kept, config.restrictions.run_as)
+        make_directory(&kept, host.config.restrictions.run_as)
             .map_err(failed("a directory for good generations"))?;
+        Self::with(host, slots, events)
+    }
+
+    fn with(
+        host: Host,
+        slots: ConnectionSlots,
+        events: mpsc::Sender<(u32, FromWorker)>,
+    ) -> Result<Self, SupervisorError> {
+        let config = host.config;
         let config_file = copy_configuration(&config, host.runtime_dir.private())
             .map_err(failed("a copy of the configuration"))?;
         Ok(Self {
@@ -242,8 +274,10 @@ impl Supervisor {
             config,
             config_file,
             arguments: host.arguments,
+            program: host.program,
+            binding: host.binding,
             runtime_dir: host.runtime_dir,
-            listener: Arc::new(host.listener.into()),
+            listener: Arc::new(host.listener),
             log: host.log,
             events,
             workers: BTreeMap::new(),
@@ -257,6 +291,7 @@ impl Supervisor {
             young_deaths: 0,
             start_at: None,
             stopping: None,
+            renewing: None,
             counts: Counts::default(),
         })
     }
@@ -268,19 +303,21 @@ impl Supervisor {
         mut shutdown: watch::Receiver<Shutdown>,
         rescan: Arc<Notify>,
     ) {
-        self.start_serving();
+        if self.serving.is_none() {
+            self.start_serving();
+        }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.stopping.is_none() || !self.workers.is_empty() {
             let start_in = self
                 .start_at
                 .map(|at| at.saturating_duration_since(Instant::now()));
+            let renew_in = self
+                .renewing
+                .map(|at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
-                Some((number, event)) = from_workers.recv() => match event {
-                    FromWorker::Said(received) => self.hear(number, received),
-                    FromWorker::Died(status) => self.bury(number, status),
-                },
+                Some((number, event)) = from_workers.recv() => self.take(number, event),
                 // An error means that nobody can ask for a stop any more, which is one.
                 changed = shutdown.changed(), if self.stopping.is_none() => {
                     let how = changed.map_or(Shutdown::Drain, |()| *shutdown.borrow());
@@ -289,10 +326,23 @@ impl Supervisor {
                 () = sleep(start_in.unwrap_or_default()), if start_in.is_some() => {
                     self.start_serving();
                 }
+                () = sleep(renew_in.unwrap_or_default()), if renew_in.is_some() => {
+                    while let Ok((number, event)) = from_workers.try_recv() {
+                        self.take(number, event);
+                    }
+                    self.renew();
+                }
                 Some(request) = requests.recv() => self.answer(request),
                 () = rescan.notified() => self.tell_serving(ToWorker::Rescan),
                 _ = ticks.tick() => self.look_around(),
             }
+        }
+    }
+
+    fn take(&mut self, number: u32, event: FromWorker) {
+        match event {
+            FromWorker::Said(received) => self.hear(number, received),
+            FromWorker::Died(status) => self.bury(number, status),
         }
     }
 
@@ -503,6 +553,9 @@ impl Supervisor {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Replace(asked) => self.replace(Some(asked)),
+            Request::Renew(asked) => {
+                let _ = asked.send(self.begin_to_renew());
+            }
             Request::Overview(asked) => {
                 let _ = asked.send(self.overview());
             }
@@ -525,6 +578,8 @@ impl Supervisor {
             connections: self.connections.len(),
             idle_connections: self.connections.count(State::Idle),
             open_calls: self.connections.count(State::InCall),
+            release: env!("CARGO_PKG_VERSION"),
+            renewals: self.counts.renewals,
             crashes: self.counts.crashes,
             replacements: self.counts.replacements,
             calls_lost: self.counts.calls_lost,

@@ -1,7 +1,11 @@
 //! `plugin-host status`, `reload`, `rollback`, `workers` and `replace-worker`: what is asked of a running host over its control
 //! socket. They are one file because they differ in a line each.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use hyper::Method;
@@ -10,9 +14,18 @@ use serde_json::Value;
 use super::output;
 use crate::{
     config::{Config, Environment, Flags, settings},
-    control::{self, client},
+    control::{
+        self,
+        client::{self, ControlError},
+    },
     runtime_dir::RuntimeDir,
 };
+
+/// How it stands with the workers.
+const OVERVIEW: &str = "/v1/host";
+
+/// How often it is looked whether a host has become its next release.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Which host is meant.
 #[derive(Debug, Args)]
@@ -86,8 +99,45 @@ pub(super) struct ReplaceWorkerArgs {
     host: Host,
 }
 
+/// Make a running host go on as the program that has replaced its own on disk
+///
+/// The gateway's child stays the same process, no connection is closed and no call is lost. A
+/// program that cannot take over, or does not understand the configuration, changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct UpgradeHostArgs {
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn upgrade_host(args: &UpgradeHostArgs) -> u8 {
+    args.host.ask_with(async |socket| {
+        let before = client::ask(socket, Method::GET, OVERVIEW).await?;
+        let heir = client::ask(socket, Method::POST, "/v1/host/renew").await?;
+        let until = Instant::now() + client::PATIENCE;
+        while Instant::now() < until {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            // It does not answer while one program takes the place of the other.
+            let Ok(now) = client::ask(socket, Method::GET, OVERVIEW).await else {
+                continue;
+            };
+            if now["renewals"] != before["renewals"]
+                && now["replacements"] != before["replacements"]
+            {
+                return Ok(format!(
+                    "release {} serves, its worker too\n",
+                    text(&heir, "release")
+                ));
+            }
+        }
+        Err(ControlError::Refused(
+            "the host is still its old self, or its old worker serves; its log says why".to_owned(),
+        ))
+    })
+}
+
 pub(super) fn workers(args: &WorkersArgs) -> u8 {
-    args.host.ask(Method::GET, "/v1/host", show_workers)
+    args.host.ask(Method::GET, OVERVIEW, show_workers)
 }
 
 pub(super) fn replace_worker(args: &ReplaceWorkerArgs) -> u8 {
@@ -118,6 +168,16 @@ pub(super) fn rollback(args: &RollbackArgs) -> u8 {
 
 impl Host {
     fn ask(&self, method: Method, target: &str, show: impl Fn(&Value) -> String) -> u8 {
+        self.ask_with(async |socket| {
+            let answer = client::ask(socket, method, target).await?;
+            Ok(match self.json {
+                true => format!("{answer:#}\n"),
+                false => show(&answer),
+            })
+        })
+    }
+
+    fn ask_with(&self, ask: impl AsyncFnOnce(&Path) -> Result<String, ControlError>) -> u8 {
         let socket = match self.control_socket() {
             Ok(socket) => socket,
             Err(reason) => return output::refuse(&reason),
@@ -129,9 +189,8 @@ impl Host {
             Ok(runtime) => runtime,
             Err(error) => return output::fail(&error.to_string()),
         };
-        match runtime.block_on(client::ask(&socket, method, target)) {
-            Ok(answer) if self.json => output::print(&format!("{answer:#}\n")),
-            Ok(answer) => output::print(&show(&answer)),
+        match runtime.block_on(ask(&socket)) {
+            Ok(answer) => output::print(&answer),
             Err(error) => output::fail(&error.to_string()),
         }
     }

@@ -353,6 +353,28 @@ pub const DRAIN_TIME: Setting = Setting {
     group: LIMITS,
 };
 
+/// How many deaths bring a plugin into quarantine.
+pub const QUARANTINE_CRASHES: Setting = Setting {
+    key: "limits.quarantine_crashes",
+    flag: "quarantine-crashes",
+    kind: Kind::Number,
+    value_name: "CRASHES",
+    default: Fallback::Text("3"),
+    help: "How many crashes within --quarantine-window put a version of a plugin into quarantine; panics, errors and missed deadlines are no crashes",
+    group: LIMITS,
+};
+
+/// Within which time.
+pub const QUARANTINE_WINDOW: Setting = Setting {
+    key: "limits.quarantine_window",
+    flag: "quarantine-window",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("10m"),
+    help: "Within which time --quarantine-crashes are counted",
+    group: LIMITS,
+};
+
 /// What is logged.
 pub const LOG_FILTER: Setting = Setting {
     key: "log.filter",
@@ -409,7 +431,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 30] = [
+pub const ALL: [&Setting; 32] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -435,6 +457,8 @@ pub const ALL: [&Setting; 30] = [
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
     &DRAIN_TIME,
+    &QUARANTINE_CRASHES,
+    &QUARANTINE_WINDOW,
     &LOG_FILTER,
     &LOG_FORMAT,
     &LOG_FILE,

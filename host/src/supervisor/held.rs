@@ -72,6 +72,19 @@ impl HeldConnections {
         self.held.len()
     }
 
+    /// Each connection, with the worker that has it.
+    pub(super) fn all(&self) -> Vec<(Passed, u32, &OwnedFd)> {
+        let held = self.held.iter().map(|(slot, held)| {
+            let passed = Passed {
+                slot: *slot,
+                number: held.number,
+                unread_answers: 0,
+            };
+            (passed, held.owner, &*held.socket)
+        });
+        held.collect()
+    }
+
     /// How many connections do this.
     pub(super) fn count(&self, state: State) -> usize {
         let slots = self.held.keys().filter_map(|slot| self.slots.slot(*slot));

@@ -76,14 +76,14 @@ struct Tally {
     calls: u64,
     /// Inside a worker that was killed.
     crashed: u64,
-    /// On their way to a host that was told to stop, as a gateway's may be when it reloads.
+    /// Open when their host was told to stop, and longer than it waits.
     reloaded: u64,
     slowest: Duration,
     failures: Vec<String>,
 }
 
 /// What a caller calls, and what it expects.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Role {
     Request,
     Response,
@@ -184,16 +184,20 @@ struct Caller {
 
 impl Caller {
     fn run(mut self) -> Tally {
+        let mut connected_to = self.scene.host.load(Ordering::SeqCst);
         let mut gateway = self.connect();
         // A token, and the host that gave it.
         let mut token = None;
         let mut call = 0;
         while !self.scene.over.load(Ordering::SeqCst) {
-            if gateway.has_ended() {
+            let host = self.scene.host.load(Ordering::SeqCst);
+            // A gateway that reloads has new workers, which connect anew; the old ones end with what
+            // they have begun.
+            if connected_to != host || gateway.has_ended() {
+                connected_to = host;
                 gateway = self.connect();
             }
             let began = Instant::now();
-            let host = self.scene.host.load(Ordering::SeqCst);
             if matches!(self.role, Role::Prepare) {
                 call += 1;
                 token = None;
@@ -260,19 +264,18 @@ impl Caller {
     /// A call was lost: to a blow, or it is a failure.
     fn lost(&mut self, began: Instant, answer: Option<String>) {
         let ended = Instant::now();
-        let was_hit = |kind| {
-            self.scene
-                .blows
-                .lock()
-                .iter()
-                .any(|blow| blow.kind == kind && began <= blow.at + HEARD && blow.at <= ended)
+        let was_hit = |kind, heard| {
+            let blows = self.scene.blows.lock();
+            let mut of_kind = blows.iter().filter(|blow| blow.kind == kind);
+            of_kind.any(|blow| began <= blow.at + heard && blow.at <= ended)
         };
         let closed = answer
             .as_ref()
             .is_none_or(|answer| answer == CLOSED || answer.starts_with("answer 503"));
-        if closed && was_hit(Kind::Kill) {
+        eprintln!("LOST {:?} {} {:?} {:?}", self.role, self.number, began.elapsed(), answer);
+        if closed && was_hit(Kind::Kill, HEARD) {
             self.tally.crashed += 1;
-        } else if answer.is_none() && was_hit(Kind::Reload) {
+        } else if answer.is_none() && was_hit(Kind::Reload, Duration::ZERO) {
             self.tally.reloaded += 1;
         } else {
             let answer = answer.unwrap_or_else(|| "the end of the connection".to_owned());
@@ -453,7 +456,7 @@ fn a_soak_loses_no_call_but_those_inside_a_killed_worker() {
     let replaced = memory_of(&mut chaos.host);
     println!(
         "soak: {} calls on {CONNECTIONS} connections in {} s\n\
-         soak: {} lost inside {} killed workers, {} closed by {} reloads, {} failures\n\
+         soak: {} lost inside {} killed workers, {} cut off by {} reloads, {} failures\n\
          soak: {} upgrades, {} replacements, {} bad files; slowest answer {} ms\n\
          soak: memory {fresh} MiB fresh, {most} MiB at most, {replaced} MiB after a last replacement",
         all.calls,
