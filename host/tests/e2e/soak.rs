@@ -83,7 +83,7 @@ struct Tally {
 }
 
 /// What a caller calls, and what it expects.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Role {
     Request,
     Response,
@@ -272,7 +272,6 @@ impl Caller {
         let closed = answer
             .as_ref()
             .is_none_or(|answer| answer == CLOSED || answer.starts_with("answer 503"));
-        eprintln!("LOST {:?} {} {:?} {:?}", self.role, self.number, began.elapsed(), answer);
         if closed && was_hit(Kind::Kill, HEARD) {
             self.tally.crashed += 1;
         } else if answer.is_none() && was_hit(Kind::Reload, Duration::ZERO) {
@@ -453,6 +452,9 @@ fn a_soak_loses_no_call_but_those_inside_a_killed_worker() {
         all.failures.extend(tally.failures);
     }
     chaos.host.replace_worker();
+    wait_for("the last worker but one has ended", || {
+        (chaos.host.workers().len() == 1).then_some(())
+    });
     let replaced = memory_of(&mut chaos.host);
     println!(
         "soak: {} calls on {CONNECTIONS} connections in {} s\n\
