@@ -6,6 +6,7 @@
 mod call;
 mod check;
 mod control;
+mod gateway;
 mod output;
 mod run;
 mod version;
@@ -36,6 +37,7 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Call(Box<call::CallArgs>),
+    Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
     Rehearse(check::RehearseArgs),
     Status(control::StatusArgs),
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
+        Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
         Command::Rehearse(_) => check::rehearse(),
         Command::Status(args) => control::status(&args),

@@ -146,6 +146,13 @@ impl Connection {
         })
     }
 
+    /// Whether the host has neither closed this connection nor sent what nobody asked for; for one
+    /// on which no call is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Hands over a route's plugins, each with its configuration, and gets the token that calls
     /// carry to mean them.
     ///

@@ -5,6 +5,7 @@
 //! `docs/architecture.md` tells how a request flows through them, and what they never do.
 
 pub mod cli;
+pub mod gateway;
 pub mod client;
 pub mod lifecycle;
 pub mod supervisor;

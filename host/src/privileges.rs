@@ -4,7 +4,11 @@
 //! Plugins have whatever rights their process has; this makes those fewer, and is no sandbox. Who
 //! may change the files of plugins is `plugin::permissions`' affair.
 
-use std::{fmt, io, os::unix::fs::chown, path::Path};
+use std::{
+    fmt, fs, io,
+    os::unix::fs::{DirBuilderExt, chown},
+    path::Path,
+};
 
 use nix::unistd::{Gid, Group, Uid, User, setgid, setgroups, setuid};
 use rustix::process::{Resource, Rlimit};
@@ -83,14 +87,6 @@ impl RunAs {
         })
     }
 
-    /// Makes a directory theirs, so that they can work in it.
-    ///
-    /// # Errors
-    /// Only root can give something away.
-    pub fn own(self, path: &Path) -> io::Result<()> {
-        chown(path, Some(self.user), Some(self.group))
-    }
-
     fn is_us(self) -> bool {
         rustix::process::geteuid().as_raw() == self.user
             && rustix::process::getegid().as_raw() == self.group
@@ -128,6 +124,17 @@ impl fmt::Display for RunAs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "user {}, group {}", self.user, self.group)
     }
+}
+
+/// Makes a directory of mode 0700 for a process that will run as somebody else, or as this one.
+///
+/// # Errors
+/// It is there already, cannot be made, or cannot be given away.
+pub fn make_directory(path: &Path, owner: Option<RunAs>) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    owner.map_or(Ok(()), |owner| {
+        chown(path, Some(owner.user), Some(owner.group))
+    })
 }
 
 /// Gives up what these restrictions say. For a worker before it loads any plugin: what threads

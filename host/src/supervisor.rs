@@ -10,6 +10,7 @@ pub mod api;
 mod child;
 pub mod estate;
 mod held;
+mod post_mortem;
 pub mod renewal;
 mod succession;
 
@@ -18,13 +19,10 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    process::ExitStatus,
     sync::Arc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -36,18 +34,19 @@ use tokio::{
 
 use crate::{
     config::Config,
+    crash::{KilledFor, KnownGeneration, Mapping, Quarantine},
     link::{PROTOCOL, Received, Start, ToSupervisor, ToWorker},
     listen::Binding,
     logging::Lines,
-    privileges::RunAs,
+    privileges::make_directory,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
-    shared_memory::connections::{ConnectionSlots, OpenCall, State},
+    shared_memory::connections::{ConnectionSlots, State},
 };
 use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
 use estate::Estate;
-use held::{HeldConnections, Left};
+use held::HeldConnections;
 
 pub use child::COMMAND;
 
@@ -196,6 +195,10 @@ struct Supervisor {
     /// When the program of the next release takes over.
     renewing: Option<Instant>,
     counts: Counts,
+    /// Builds of plugins that have ended too many workers.
+    quarantine: Quarantine,
+    /// Reports of deaths that are being written.
+    reports: Vec<JoinHandle<()>>,
 }
 
 /// What has happened so far.
@@ -215,6 +218,31 @@ struct Worker {
     private_dir: PathBuf,
     /// Its release, once it has said it.
     version: Option<String>,
+    /// What it has loaded, or tried to.
+    generations: Vec<KnownGeneration>,
+    /// The code that it has mapped.
+    mappings: Vec<Mapping>,
+    /// Why it was killed, if it was.
+    killed_for: Option<KilledFor>,
+}
+
+impl Worker {
+    fn new(child: Child, phase: Phase, private_dir: PathBuf) -> Self {
+        Self {
+            child,
+            phase,
+            private_dir,
+            version: None,
+            generations: Vec::new(),
+            mappings: Vec::new(),
+            killed_for: None,
+        }
+    }
+
+    fn kill(&mut self, reason: KilledFor) {
+        self.killed_for = Some(reason);
+        self.child.kill();
+    }
 }
 
 /// What a worker is there for.
@@ -271,7 +299,7 @@ impl Supervisor {
             .map_err(failed("a copy of the configuration"))?;
         Ok(Self {
             connections: HeldConnections::new(slots, config.response_failure),
-            config,
+            config: Arc::clone(&config),
             config_file,
             arguments: host.arguments,
             program: host.program,
@@ -293,6 +321,11 @@ impl Supervisor {
             stopping: None,
             renewing: None,
             counts: Counts::default(),
+            quarantine: Quarantine::new(
+                config.limits.quarantine_crashes,
+                config.limits.quarantine_window,
+            ),
+            reports: Vec::new(),
         })
     }
 
@@ -337,6 +370,10 @@ impl Supervisor {
                 _ = ticks.tick() => self.look_around(),
             }
         }
+        for report in self.reports {
+            // One that panicked has said so.
+            let _ = report.join();
+        }
     }
 
     fn take(&mut self, number: u32, event: FromWorker) {
@@ -374,6 +411,7 @@ impl Supervisor {
                 max_connections: self.config.limits.max_connections,
                 private_dir: private_dir.clone(),
                 kept_dir: kept_dir(&self.runtime_dir),
+                quarantined: self.quarantine.list().to_vec(),
                 colours: self.log.has_colours(),
                 journals: self
                     .journals
@@ -396,12 +434,7 @@ impl Supervisor {
             pid = child.pid.as_raw_nonzero(),
             "started a worker"
         );
-        let worker = Worker {
-            child,
-            phase: Phase::Starting,
-            private_dir,
-            version: None,
-        };
+        let worker = Worker::new(child, Phase::Starting, private_dir);
         self.workers.insert(number, worker);
         Ok(number)
     }
@@ -468,6 +501,24 @@ impl Supervisor {
                 self.journals
                     .retain(|(of, _)| living.contains_key(of) || !workers.contains(of));
             }
+            ToSupervisor::Loading(generation) => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.generations.push(generation);
+                }
+            }
+            ToSupervisor::Mappings { first, mappings } => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    if first {
+                        worker.mappings.clear();
+                    }
+                    worker.mappings.extend(mappings);
+                }
+            }
+            ToSupervisor::StuckLoop { plugin } => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.kill(KilledFor::StuckLoop { plugin });
+                }
+            }
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && matches!(worker.phase, Phase::Leaving(_))
@@ -514,24 +565,9 @@ impl Supervisor {
                 protocol,
                 "a worker of a release that is too far from this one: restart the gateway's host"
             );
-            worker.child.kill();
+            worker.kill(KilledFor::Other);
         }
         worker.version = Some(version);
-    }
-
-    fn report(&mut self, number: u32, worker: &Worker, status: ExitStatus, left: &Left) {
-        self.counts.crashes += 1;
-        self.counts.calls_lost += left.calls.len() as u64;
-        self.counts.connections_cut += left.cut as u64;
-        tracing::error!(
-            worker = number,
-            %status,
-            milliseconds = millis(worker.child.started.elapsed()),
-            calls = ?left.calls.iter().map(shown).collect::<Vec<_>>(),
-            connections_cut = left.cut,
-            connections_saved = left.alive.len(),
-            "a worker has died"
-        );
     }
 
     fn stop(&mut self, how: Shutdown) {
@@ -544,7 +580,7 @@ impl Supervisor {
                 worker.phase = Phase::Stopping;
             } else if worker.phase != Phase::Stopping {
                 worker.phase = Phase::Stopping;
-                worker.child.kill();
+                worker.kill(KilledFor::Other);
             }
         }
         self.successor = None;
@@ -636,10 +672,6 @@ impl Phase {
     }
 }
 
-fn shown(call: &OpenCall) -> String {
-    format!("{:?} {}", call.kind, call.request)
-}
-
 fn kept_dir(runtime_dir: &RuntimeDir) -> PathBuf {
     runtime_dir.private().join("kept")
 }
@@ -657,12 +689,6 @@ fn copy_configuration(config: &Config, directory: &Path) -> io::Result<Option<(P
         .open(&copy)?
         .write_all(text.as_bytes())?;
     Ok(Some((path.to_owned(), copy)))
-}
-
-/// Makes a directory for workers, which may run as another user.
-fn make_directory(path: &Path, run_as: Option<RunAs>) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)?;
-    run_as.map_or(Ok(()), |user| user.own(path))
 }
 
 fn millis(time: Duration) -> u64 {

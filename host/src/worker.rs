@@ -20,18 +20,18 @@ use tokio::{
     sync::{Notify, mpsc, watch},
 };
 
-use attachment::{Attachment, Orders};
+use attachment::{Attachment, Orders, Told};
 
 use crate::{
     config::Config,
-    control,
+    control, crash,
     keeper::{Keeper, Request},
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
     pipeline::Pipeline,
     plugin::{
-        manager::{Manager, Options},
+        manager::{Announcement, Manager, Options},
         permissions::Permissions,
         registry::Registry,
     },
@@ -60,6 +60,13 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a worker that is to take over waits for its plugins; what takes longer goes on while it
 /// serves.
 const READY_TIME: Duration = Duration::from_secs(15);
+
+/// When the supervisor is told what is mapped, after a library was announced: soon, and once more
+/// where opening it takes longer.
+const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// Mappings in one message.
+const MAPPINGS_AT_ONCE: usize = 256;
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
@@ -99,6 +106,9 @@ pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerErro
 
 async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerError> {
     threads::follow_in(attachment.threads.clone());
+    if let Err(error) = crash::install(&attachment.threads) {
+        tracing::warn!(%error, "a crash will leave no record of its own");
+    }
     let registry = Arc::new(Registry::new());
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
@@ -115,7 +125,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         renewed,
     };
     let tokens = Arc::new(Tokens::outliving(outliving, bounds, to_compile));
-    let _ = tell.send((ToSupervisor::Journal, vec![passed_on]));
+    let _ = tell.send(Told::with(ToSupervisor::Journal, passed_on));
     tokio::spawn(pass_journals_on(renewals, tell.clone()));
     let followed = inherit_tokens(&mut attachment, &tokens, &tell);
     let (events, happened) = mpsc::unbounded_channel();
@@ -161,6 +171,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .and_then(|link| attachment::serve(link, orders))
         .map_err(start("the link to the supervisor"))?;
 
+    let (announce, announced) = mpsc::unbounded_channel();
+    tokio::spawn(pass_announcements_on(announced, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
         Arc::clone(&compiler),
@@ -174,6 +186,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
             permissions: Permissions::new(config.strict_permissions),
+            announce: Some(announce),
         },
         compiler,
     ));
@@ -208,7 +221,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
 }
 
 /// What is told to the supervisor, with descriptors.
-type Telling = mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>;
+type Telling = mpsc::UnboundedSender<Told>;
 
 /// Takes over the tokens of earlier workers; gives those that still live, and are followed.
 fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) -> Vec<u32> {
@@ -221,7 +234,7 @@ fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) 
         .map(|((worker, _), journal)| (*worker, Reader::new(journal)))
         .unzip();
     let mut inherited = tokens.restore(journals, now);
-    let _ = tell.send((ToSupervisor::Absorbed { workers }, Vec::new()));
+    let _ = tell.send(ToSupervisor::Absorbed { workers }.into());
     let followed = living
         .into_iter()
         .map(|((worker, _), journal)| {
@@ -236,7 +249,36 @@ fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) 
 async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: Telling) {
     while let Some(journal) = renewals.recv().await {
         // Nobody listens only where this process is about to end.
-        let _ = tell.send((ToSupervisor::Journal, vec![journal]));
+        let _ = tell.send(Told::with(ToSupervisor::Journal, journal));
+    }
+}
+
+/// Tells the supervisor of each library before it is opened, and what is mapped afterwards.
+async fn pass_announcements_on(
+    mut announced: mpsc::UnboundedReceiver<Announcement>,
+    tell: Telling,
+) {
+    while let Some(first) = announced.recv().await {
+        let mut next = Some(first);
+        while let Some(announcement) = next {
+            let told = ToSupervisor::Loading(announcement.generation);
+            let _ = tell.send(Told::for_sure(told, announcement.heard));
+            next = announced.try_recv().ok();
+        }
+        for wait in MAPPED_AFTER {
+            tokio::time::sleep(wait).await;
+            let mappings = crash::mappings().unwrap_or_default();
+            for (part, mappings) in mappings.chunks(MAPPINGS_AT_ONCE).enumerate() {
+                let told = ToSupervisor::Mappings {
+                    first: part == 0,
+                    mappings: mappings.to_vec(),
+                };
+                let _ = tell.send(told.into());
+            }
+            if !announced.is_empty() {
+                break;
+            }
+        }
     }
 }
 
@@ -253,7 +295,7 @@ async fn say_ready(settled: impl Future<Output = ()>, tokens: Arc<Tokens>, tell:
         tracing::warn!("some plugin takes its time; its routes wait for it");
     }
     // Nobody listens only where this process is about to end.
-    let _ = tell.send((ToSupervisor::Ready, Vec::new()));
+    let _ = tell.send(ToSupervisor::Ready.into());
 }
 
 /// Starts the event loops; the receiver ends when all of them have.

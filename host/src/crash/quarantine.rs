@@ -81,6 +81,11 @@ impl Quarantine {
         }
     }
 
+    /// Takes over what the release before had in quarantine.
+    pub fn inherit(&mut self, quarantined: Vec<Quarantined>) {
+        self.quarantined = quarantined;
+    }
+
     /// Counts a death that is blamed on a build.
     pub fn count(&mut self, culprit: &Culprit, at: Instant) -> Counted {
         if self.holds(culprit) {

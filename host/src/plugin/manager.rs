@@ -19,7 +19,10 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, mpsc, oneshot},
+};
 
 use super::{
     discovery::{Candidate, Discovery, Origin, Problem, discover},
@@ -30,6 +33,7 @@ use super::{
     settings::{Operator, PluginSettings},
 };
 use crate::{
+    crash::KnownGeneration,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -60,6 +64,17 @@ pub struct Options {
     pub rehearse_with: Option<PathBuf>,
     /// What is thought of files that others could change.
     pub permissions: Permissions,
+    /// Who hears of each library before it is opened, and is waited for.
+    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
+}
+
+/// A library is about to be opened: should that, or anything later, end the process, it has a name.
+#[derive(Debug)]
+pub struct Announcement {
+    /// What it is.
+    pub generation: KnownGeneration,
+    /// To be told when whoever survives the process knows.
+    pub heard: oneshot::Sender<()>,
 }
 
 /// Manages the plugins of one registry.
@@ -85,6 +100,7 @@ pub struct Options {
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
 ///         permissions: Permissions::new(false),
+///         announce: None,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );

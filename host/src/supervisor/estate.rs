@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Counts;
 use crate::{
+    crash::{KnownGeneration, Mapping, Quarantined},
     link::{self, MAX_DESCRIPTORS},
     server::handover::Passed,
 };
@@ -51,6 +52,7 @@ pub(super) struct Written {
     /// Each connection and the worker that has it.
     pub(super) connections: Vec<(Passed, u32)>,
     pub(super) counts: Counts,
+    pub(super) quarantined: Vec<Quarantined>,
 }
 
 /// A worker that goes on.
@@ -60,6 +62,8 @@ pub(super) struct WrittenWorker {
     pub(super) pid: i32,
     pub(super) private_dir: PathBuf,
     pub(super) version: Option<String>,
+    pub(super) generations: Vec<KnownGeneration>,
+    pub(super) mappings: Vec<Mapping>,
     pub(super) lived_millis: u64,
 }
 

@@ -24,6 +24,7 @@ use plugin_proto::{
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::{
+    crash,
     server::{ResponseFailure, conversation::RESPONSE_FAILED, handover::Passed},
     shared_memory::connections::{CallKind, ConnectionSlots, OpenCall, State},
 };
@@ -50,7 +51,7 @@ pub(super) struct Left {
     /// To be served by the next worker.
     pub(super) alive: Vec<(Passed, Arc<OwnedFd>)>,
     /// Calls that were open, and have been answered for.
-    pub(super) calls: Vec<OpenCall>,
+    pub(super) calls: Vec<crash::OpenCall>,
     /// Connections that were closed because a frame was under way.
     pub(super) cut: usize,
 }
@@ -157,7 +158,7 @@ impl HeldConnections {
                 if let Some(slot) = self.slots.slot(index)
                     && slot.state() == State::InCall
                 {
-                    left.calls.push(slot.call());
+                    left.calls.push(crash::OpenCall::of(&slot));
                 }
                 self.free(index);
             }
@@ -187,9 +188,8 @@ impl HeldConnections {
             return;
         }
         if slot.state() == State::InCall {
-            let call = slot.call();
-            answer_for(socket.as_fd(), call, self.response_failure);
-            left.calls.push(call);
+            answer_for(socket.as_fd(), slot.call(), self.response_failure);
+            left.calls.push(crash::OpenCall::of(&slot));
         } else {
             left.cut += 1;
         }

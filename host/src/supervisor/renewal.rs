@@ -148,6 +148,8 @@ impl Supervisor {
                     pid: worker.child.pid.as_raw_nonzero().get(),
                     private_dir: worker.private_dir.clone(),
                     version: worker.version.clone(),
+                    generations: worker.generations.clone(),
+                    mappings: worker.mappings.clone(),
                     lived_millis: millis(worker.child.started.elapsed()),
                 })
                 .collect(),
@@ -159,6 +161,7 @@ impl Supervisor {
                 .map(|(passed, owner, _)| (*passed, *owner))
                 .collect(),
             counts,
+            quarantined: self.quarantine.list().to_vec(),
         };
         let mut descriptors = vec![
             self.binding.inode(),
@@ -194,12 +197,11 @@ impl Supervisor {
                 threads: estate.next()?,
             };
             let log = Box::new(supervisor.log.clone());
-            let worker = Worker {
-                child: Child::of(written.worker, parts, log, supervisor.events.clone())?,
-                phase: Phase::Ready,
-                private_dir: written.private_dir,
-                version: written.version,
-            };
+            let child = Child::of(written.worker, parts, log, supervisor.events.clone())?;
+            let mut worker = Worker::new(child, Phase::Ready, written.private_dir);
+            worker.version = written.version;
+            worker.generations = written.generations;
+            worker.mappings = written.mappings;
             supervisor.workers.insert(written.worker, worker);
         }
         for of in std::mem::take(&mut estate.written.journals) {
@@ -211,6 +213,7 @@ impl Supervisor {
         }
         supervisor.last_worker = estate.written.last_worker;
         supervisor.counts = estate.written.counts;
+        supervisor.quarantine.inherit(estate.written.quarantined);
         if let Some(serving) = estate.written.serving {
             supervisor.put_in_service(serving);
         }

@@ -74,6 +74,7 @@ impl Embedded {
             operator: Operator::default(),
             rehearse_with: None,
             permissions: Permissions::new(false),
+            announce: None,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

@@ -3,9 +3,12 @@
 pub(crate) mod bystanders;
 mod gateway;
 mod host;
+pub(crate) mod http;
 mod libraries;
 mod program;
+pub(crate) mod runner;
 pub(crate) mod serving;
+pub(crate) mod upstream;
 pub(crate) mod versions;
 pub(crate) mod workers;
 

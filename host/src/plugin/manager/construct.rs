@@ -10,7 +10,8 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{LoadError, LoadErrorCause, Options, settings_of};
+use super::{Announcement, LoadError, LoadErrorCause, Options, settings_of};
+use crate::crash::KnownGeneration;
 use crate::plugin::{
     discovery::Candidate,
     library::{Library, LibraryError, Services},
@@ -158,10 +159,31 @@ async fn open(candidate: Candidate, options: &Options) -> Result<Generation, Loa
         version: Arc::new(candidate.metadata.version.clone()),
         clock: Handle::current(),
     };
-    let plugin = Library::open(copy.path(), Generation::next_number())?
+    let number = Generation::next_number();
+    announce(options, number, &candidate, &copy).await;
+    let plugin = Library::open(copy.path(), number)?
         .create(services, &settings)
         .await?;
     let rules = Rules::new(&candidate.metadata, said);
     let origin = Arc::new(candidate.into_origin());
     Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
+}
+
+/// Tells who may have to give a death its name, and waits until it is known there.
+async fn announce(options: &Options, number: u64, candidate: &Candidate, copy: &PrivateCopy) {
+    let Some(announce) = &options.announce else {
+        return;
+    };
+    let generation = KnownGeneration::new(
+        number,
+        candidate.metadata.name.as_str(),
+        &candidate.metadata.version.to_string(),
+        &candidate.digest.to_string(),
+        copy.path(),
+    );
+    let (heard, told) = oneshot::channel();
+    if announce.send(Announcement { generation, heard }).is_ok() {
+        // An error means that nobody survives this process: then no name is needed.
+        let _ = told.await;
+    }
 }
