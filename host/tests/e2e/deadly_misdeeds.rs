@@ -6,7 +6,10 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Host, bystanders::Bystanders, get, is_alive, response, wait_for};
+use crate::support::{
+    Builder, Gateway, Host, bystanders::Bystanders, get, install_with, is_alive, response,
+    versions, wait_for, workers,
+};
 
 /// Bystanders that call, and as many idle ones.
 const BYSTANDERS: usize = 4;
@@ -37,58 +40,120 @@ fn expect_one_death(host: &Host, bystanders: Bystanders, worker: u32) {
     assert_eq!(gateway.call(token, get("/")), "unchanged");
 }
 
-/// A call that does this kills its worker: it is answered for at once, and the others go on.
-fn kills(deeds: Value) {
+/// The number that the gateway gives the call that kills.
+const REQUEST_ID: u32 = 4_711;
+
+/// A call that does this kills its worker: it is answered for at once, the others go on, and a line
+/// of the log and a file tell whose doing it was. Gives what the file says.
+fn kills(deeds: Value) -> Value {
     let (host, bystanders) = scene();
     let worker = host.worker();
     let mut culprit = host.gateway();
     let token = route(&mut culprit, json!({ "request": deeds }));
+    culprit.next_id(REQUEST_ID);
     assert_eq!(culprit.call(token, get("/")), CLOSED);
     culprit.expect_end();
+
+    let report = report(&host);
+    assert_eq!(report["pid"], worker);
+    let calls = report["open_calls"].as_array().unwrap();
+    let call = calls.iter().find(|call| call["request_id"] == REQUEST_ID);
+    let call = call.unwrap_or_else(|| panic!("the call is not in {report:#}"));
+    assert_eq!(call["phase"], "request");
+    assert_eq!(call["plugin"]["known"]["name"], "misdeeds");
+    assert_eq!(call["plugin"]["known"]["version"], "0.1.0");
+    host.log_line(&["ERROR", &format!("worker {worker}"), "4711 (request)"]);
     expect_one_death(&host, bystanders, worker);
+    report
+}
+
+/// The same where it is certain that the plugin of misdeeds did it.
+fn kills_and_is_blamed(deeds: Value, rule: &str) -> Value {
+    let report = kills(deeds);
+    assert_eq!(report["blamed"]["known"]["name"], "misdeeds", "{report:#}");
+    assert_eq!(report["blamed"]["rule"], rule, "{report:#}");
+    report["cause"].clone()
+}
+
+/// The report of the host's only crash.
+fn report(host: &Host) -> Value {
+    wait_for("a report", || {
+        let reports = reports(host);
+        // The file is there before all of it is written.
+        let text = fs::read_to_string(reports.first()?).ok()?;
+        serde_json::from_str(&text).ok()
+    })
+}
+
+fn reports(host: &Host) -> Vec<std::path::PathBuf> {
+    let socket = workers::control_socket(host.directory());
+    let directory = socket.map(|socket| socket.with_file_name("crashes"));
+    let entries = directory.and_then(|directory| fs::read_dir(directory).ok());
+    let entries = entries.into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
 fn a_fault_costs_the_call_inside_alone() {
-    kills(json!(["fault"]));
+    let cause = kills_and_is_blamed(json!(["fault"]), "thread_inside");
+    assert_eq!(
+        (&cause["kind"], &cause["name"]),
+        (&json!("fault"), &json!("SIGSEGV"))
+    );
+    assert_eq!(cause["address"], "0x0");
 }
 
 #[test]
 fn a_fault_in_a_thread_of_the_plugin_costs_the_call_inside_alone() {
-    kills(json!(["fault_in_thread"]));
+    let cause = kills_and_is_blamed(json!(["fault_in_thread"]), "frame_in_library");
+    assert_eq!(cause["name"], "SIGSEGV");
 }
 
 #[test]
 fn an_abort_costs_the_call_inside_alone() {
-    kills(json!(["abort"]));
+    let cause = kills_and_is_blamed(json!(["abort"]), "thread_inside");
+    assert_eq!(cause["name"], "SIGABRT");
 }
 
 #[test]
 fn an_exit_with_any_code_and_in_any_way_costs_the_call_inside_alone() {
-    kills(json!([{ "exit": 0 }]));
-    kills(json!([{ "exit": 3 }]));
-    kills(json!([{ "exit_at_once": 0 }]));
+    let exit = |deed: Value, code: i32, rule: &str| {
+        let cause = kills_and_is_blamed(json!([deed]), rule);
+        assert_eq!(cause, json!({ "kind": "exit", "code": code }));
+    };
+    exit(json!({ "exit": 0 }), 0, "thread_inside");
+    exit(json!({ "exit": 3 }), 3, "thread_inside");
+    exit(json!({ "exit_at_once": 0 }), 0, "only_one_inside");
 }
 
 #[test]
 fn a_stack_without_end_costs_the_call_inside_alone() {
-    kills(json!(["overflow_stack"]));
+    let cause = kills_and_is_blamed(json!(["overflow_stack"]), "thread_inside");
+    assert_eq!(cause["stack_overflow"], true, "{cause}");
 }
 
 #[test]
 fn memory_that_is_given_back_twice_costs_the_call_inside_alone() {
-    kills(json!(["double_free"]));
+    let cause = kills_and_is_blamed(json!(["double_free"]), "thread_inside");
+    assert_eq!(cause["name"], "SIGABRT");
 }
 
 #[test]
 fn a_sigkill_costs_the_call_inside_alone() {
-    kills(json!(["kill"]));
+    // Nobody knows who sent it.
+    let cause = kills(json!(["kill"]))["cause"].clone();
+    assert_eq!(
+        (&cause["kind"], &cause["name"]),
+        (&json!("killed"), &json!("SIGKILL"))
+    );
 }
 
 #[test]
 fn memory_that_runs_out_costs_the_call_inside_alone() {
     // 1 GiB, so that the machine is spared.
-    kills(json!([{ "limit_memory": 1 << 30 }, { "fill": 10_u64 << 30 }]));
+    let deeds = json!([{ "limit_memory": 1 << 30 }, { "fill": 10_u64 << 30 }]);
+    let cause = kills_and_is_blamed(deeds, "thread_inside");
+    assert_eq!(cause["name"], "SIGABRT");
 }
 
 #[test]
@@ -215,4 +280,95 @@ fn deaths_one_after_the_other_lose_no_token_and_refuse_no_connection() {
         bystanders.go_on();
     }
     bystanders.end().expect_deaths(DEATHS, BYSTANDERS as u64);
+}
+
+/// A host that puts a plugin into quarantine after two crashes.
+fn strict() -> Builder {
+    Host::builder()
+        .plugin("say")
+        .flag("--quarantine-crashes", "2")
+}
+
+/// Waits until nobody serves the plugin of misdeeds any more because of what it did.
+fn until_quarantined(host: &Host) {
+    host.log_line(&["ERROR", "in quarantine", "misdeeds"]);
+}
+
+#[test]
+fn a_plugin_that_kills_again_and_again_is_quarantined_until_a_new_file_comes() {
+    let host = strict().plugin("misdeeds").start();
+    let bystanders = Bystanders::around(&host.socket(), BYSTANDERS);
+    let mut peaceful = host.gateway();
+    let innocent = route(&mut peaceful, json!({}));
+    for _ in 0..2 {
+        let mut culprit = host.gateway();
+        let token = route(&mut culprit, json!({ "request": ["abort"] }));
+        assert_eq!(culprit.call(token, get("/")), CLOSED);
+    }
+    until_quarantined(&host);
+    let mut culprit = host.gateway();
+    let token = route(&mut culprit, json!({ "request": ["abort"] }));
+    assert_eq!(culprit.call(token, get("/")), CLOSED);
+    assert_eq!(
+        peaceful.call(innocent, get("/")),
+        CLOSED,
+        "nothing served before it"
+    );
+    assert_eq!(
+        host.overview().count("crashes"),
+        2,
+        "it does not run any more"
+    );
+
+    install_with(&host.plugins(), "misdeeds", &Value::Null, |library| {
+        versions::replace(library, "told to panic", "told to PANIC");
+    });
+    wait_for("the new file serves", || {
+        (peaceful.call(innocent, get("/")) == "unchanged").then_some(())
+    });
+    bystanders.end().expect_deaths(2, BYSTANDERS as u64);
+}
+
+#[test]
+fn panics_errors_and_missed_deadlines_bring_nobody_into_quarantine() {
+    let host = strict()
+        .plugin_json("misdeeds", json!({ "timeout_ms": 50 }))
+        .start();
+    let mut gateway = host.gateway();
+    for deed in [json!("panic"), json!("fail"), json!({ "sleep": 10_000 })] {
+        let token = route(&mut gateway, json!({ "request": [deed] }));
+        for _ in 0..10 {
+            assert_eq!(gateway.call(token, get("/")), CLOSED);
+        }
+    }
+    let token = route(&mut gateway, json!({}));
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
+    assert_eq!(host.overview().count("crashes"), 0);
+}
+
+#[test]
+fn a_configuration_that_kills_whoever_parses_it_ends_in_quarantine_and_in_no_loop_of_crashes() {
+    let host = strict().plugin("misdeeds").start();
+    let bystanders = Bystanders::around(&host.socket(), BYSTANDERS);
+    let mut gateway = host.gateway();
+    // Every worker inherits the token, and parses its configuration again.
+    let token = route(&mut gateway, json!({ "configure": ["abort"] }));
+    until_quarantined(&host);
+    bystanders.go_on();
+    assert_eq!(host.overview().count("crashes"), 2);
+    let mut gateway = host.gateway();
+    assert_eq!(gateway.call(token, get("/")), CLOSED);
+    bystanders.end().expect_deaths(2, BYSTANDERS as u64);
+}
+
+#[test]
+fn a_plugin_that_kills_whoever_loads_it_ends_in_quarantine_and_in_no_loop_of_crashes() {
+    let host = strict().flag("--rehearse", "false").start();
+    let bystanders = Bystanders::around(&host.socket(), BYSTANDERS);
+    let fatal = json!({ "settings": { "on_load": ["abort"] } });
+    install_with(&host.plugins(), "misdeeds", &fatal, |_| {});
+    until_quarantined(&host);
+    bystanders.go_on();
+    assert_eq!(host.overview().count("crashes"), 2);
+    bystanders.end().expect_deaths(2, BYSTANDERS as u64);
 }
