@@ -236,9 +236,9 @@ fn bind(config: &Config) -> Result<(RuntimeDir, Binding, OwnedFd), String> {
 /// The release before has bound the address, which does not change.
 fn adopt(config: &Config, estate: &mut Estate) -> Result<(RuntimeDir, Binding, OwnedFd), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
-    let inode = estate.next().map_err(|e| text(&e))?;
-    let owner = estate.next().map_err(|e| text(&e))?;
-    let listener = estate.next().map_err(|e| text(&e))?;
+    let inode = estate.take().map_err(|e| text(&e))?;
+    let owner = estate.take().map_err(|e| text(&e))?;
+    let listener = estate.take().map_err(|e| text(&e))?;
     let (shared, private) = estate.directories();
     let runtime = RuntimeDir::adopt(shared, private, owner);
     let lock = runtime.address_lock().map_err(|e| text(&e))?;

@@ -167,7 +167,7 @@ impl Estate {
     ///
     /// # Errors
     /// There is none left.
-    pub fn next(&mut self) -> io::Result<OwnedFd> {
+    pub fn take(&mut self) -> io::Result<OwnedFd> {
         let next = self.descriptors.pop_front();
         next.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }

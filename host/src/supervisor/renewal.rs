@@ -186,15 +186,15 @@ impl Supervisor {
         mut estate: Estate,
         events: mpsc::Sender<(u32, FromWorker)>,
     ) -> io::Result<Self> {
-        let slots = ConnectionSlots::open(estate.next()?)?;
+        let slots = ConnectionSlots::open(estate.take()?)?;
         let mut supervisor = Self::with(host, slots, events).map_err(io::Error::other)?;
         for written in std::mem::take(&mut estate.written.workers) {
             let parts = Parts {
                 pid: Pid::from_raw(written.pid).ok_or(io::ErrorKind::InvalidData)?,
                 started: started(written.lived_millis),
-                link: estate.next()?,
-                lines: estate.next()?,
-                threads: estate.next()?,
+                link: estate.take()?,
+                lines: estate.take()?,
+                threads: estate.take()?,
             };
             let log = Box::new(supervisor.log.clone());
             let child = Child::of(written.worker, parts, log, supervisor.events.clone())?;
@@ -205,10 +205,10 @@ impl Supervisor {
             supervisor.workers.insert(written.worker, worker);
         }
         for of in std::mem::take(&mut estate.written.journals) {
-            supervisor.journals.push((of, estate.next()?.into()));
+            supervisor.journals.push((of, estate.take()?.into()));
         }
         for (passed, owner) in std::mem::take(&mut estate.written.connections) {
-            let socket = estate.next()?;
+            let socket = estate.take()?;
             supervisor.connections.register(passed, owner, socket);
         }
         supervisor.last_worker = estate.written.last_worker;
