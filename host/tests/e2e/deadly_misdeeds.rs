@@ -105,7 +105,9 @@ fn a_fault_costs_the_call_inside_alone() {
 
 #[test]
 fn a_fault_in_a_thread_of_the_plugin_costs_the_call_inside_alone() {
-    let cause = kills_and_is_blamed(json!(["fault_in_thread"]), "frame_in_library");
+    // A moment after it was loaded the supervisor knows where its code lies.
+    let deeds = json!([{ "sleep": 1_500 }, "fault_in_thread"]);
+    let cause = kills_and_is_blamed(deeds, "frame_in_library");
     assert_eq!(cause["name"], "SIGSEGV");
 }
 
@@ -269,6 +271,8 @@ fn deaths_one_after_the_other_lose_no_token_and_refuse_no_connection() {
     let mut gateway = host.gateway();
     let quiet = route(&mut gateway, json!({}));
     assert_eq!(gateway.call(quiet, get("/")), "unchanged");
+    // A worker that dies just after an answer may not have noted yet that it is complete.
+    bystanders.go_on();
     for death in 1..=DEATHS {
         host.signal_worker(Signal::KILL);
         wait_for("the next worker", || {
@@ -276,7 +280,6 @@ fn deaths_one_after_the_other_lose_no_token_and_refuse_no_connection() {
         });
         // On the old connection, with the old token.
         assert_eq!(gateway.call(quiet, get("/")), "unchanged");
-        // A worker that dies just after an answer may not have noted yet that it is complete.
         bystanders.go_on();
     }
     bystanders.end().expect_deaths(DEATHS, BYSTANDERS as u64);
