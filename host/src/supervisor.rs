@@ -110,6 +110,13 @@ pub(crate) enum Request {
     Replace(oneshot::Sender<Result<(), String>>),
     /// Go on as the program that is at [`Host::program`] now.
     Renew(oneshot::Sender<Result<(), String>>),
+    /// Let a plugin go that is in quarantine, with a clean record.
+    Lift {
+        /// Its name.
+        plugin: String,
+        /// Told when that is done.
+        done: oneshot::Sender<()>,
+    },
     /// Tell how it stands with the workers.
     Overview(oneshot::Sender<Overview>),
 }
@@ -592,6 +599,10 @@ impl Supervisor {
             Request::Renew(asked) => {
                 let _ = asked.send(self.begin_to_renew());
             }
+            Request::Lift { plugin, done } => {
+                self.quarantine.lift(&plugin);
+                let _ = done.send(());
+            }
             Request::Overview(asked) => {
                 let _ = asked.send(self.overview());
             }
@@ -614,6 +625,7 @@ impl Supervisor {
             connections: self.connections.len(),
             idle_connections: self.connections.count(State::Idle),
             open_calls: self.connections.count(State::InCall),
+            quarantined: self.quarantine.list().to_vec(),
             release: env!("CARGO_PKG_VERSION"),
             renewals: self.counts.renewals,
             crashes: self.counts.crashes,

@@ -24,7 +24,8 @@ use attachment::{Attachment, Orders, Told};
 
 use crate::{
     config::Config,
-    control, crash,
+    control,
+    crash::{self, Quarantined},
     keeper::{Keeper, Request},
     link::ToSupervisor,
     listen::Binding,
@@ -32,6 +33,7 @@ use crate::{
     pipeline::Pipeline,
     plugin::{
         manager::{Announcement, Manager, Options},
+        metadata::{Build, Digest, PluginName},
         permissions::Permissions,
         registry::Registry,
     },
@@ -187,15 +189,26 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
             permissions: Permissions::new(config.strict_permissions),
             announce: Some(announce),
+            kept_dir: Some(attachment.start.kept_dir.clone()),
+            retired_memory: config.limits.retired_memory as u64,
         },
         compiler,
     ));
-    let (keeper, requests) = Keeper::new(
+    let quarantined = builds(&attachment.start.quarantined);
+    let restored = manager.restore(quarantined).await;
+    let (mut keeper, requests) = Keeper::new(
         Arc::clone(&manager),
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
     );
+    keeper.resume(restored);
+    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
+    tokio::spawn(wish_when_over_budget(
+        manager.over_budget(),
+        config.limits.retired_memory,
+        tell.clone(),
+    ));
     let settled = keeper.settled();
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
@@ -280,6 +293,46 @@ async fn pass_announcements_on(
             }
         }
     }
+}
+
+/// What the supervisor has put into quarantine. It holds only what a worker told it.
+fn builds(quarantined: &[Quarantined]) -> Vec<Build> {
+    quarantined
+        .iter()
+        .filter_map(|quarantined| {
+            let culprit = &quarantined.culprit;
+            Some(Build {
+                name: PluginName::try_from(culprit.name.clone()).ok()?,
+                version: culprit.version.parse().ok()?,
+                digest: Digest::try_from(culprit.digest.clone()).ok()?,
+            })
+        })
+        .collect()
+}
+
+/// Writes down what the next worker has to know, for as long as this one is the one that serves.
+async fn keep_while_serving(manager: Arc<Manager>, mut shutdown: watch::Receiver<Shutdown>) {
+    loop {
+        let asked = *shutdown.borrow_and_update();
+        match asked {
+            Shutdown::Running => manager.begin_keeping().await,
+            Shutdown::Standby | Shutdown::Drain | Shutdown::HandedOver => {
+                manager.stop_keeping().await;
+            }
+        }
+        if shutdown.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn wish_when_over_budget(over: impl Future<Output = ()>, budget: usize, tell: Telling) {
+    over.await;
+    let reason = format!(
+        "libraries of earlier versions keep more than {} MiB: see --retired-memory",
+        budget >> 20
+    );
+    let _ = tell.send(ToSupervisor::Wish { reason }.into());
 }
 
 /// Says that this worker could take over, as soon as what it found in the plugin directory serves

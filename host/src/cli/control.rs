@@ -80,6 +80,23 @@ pub(super) struct RollbackArgs {
     host: Host,
 }
 
+/// Load a plugin again that was put into quarantine for ending its workers
+///
+/// Its record is clean afterwards. A new file of the plugin ends a quarantine too.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct LiftArgs {
+    /// The plugin's name
+    plugin: String,
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn lift(args: &LiftArgs) -> u8 {
+    let target = format!("/v1/plugins/{}/lift", percent_encoded(&args.plugin));
+    args.host.ask(Method::POST, &target, show_reload)
+}
+
 /// Show the worker processes of a running host
 #[derive(Debug, Args)]
 #[command(after_help = super::HELP)]
@@ -236,11 +253,30 @@ fn show_status(status: &Value) -> String {
     if plugins.is_empty() {
         shown.push_str("no plugin has been loaded\n");
     }
+    for build in status["quarantined"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+    {
+        let name = text(build, "name");
+        let instead = match build["serving_instead"].as_str() {
+            Some(version) => format!("{version} serves instead"),
+            None => "its routes fail closed".to_owned(),
+        };
+        let _ = writeln!(
+            shown,
+            "{name} {} is in quarantine, {instead}; digest {}",
+            text(build, "version"),
+            text(build, "digest")
+        );
+    }
     let retired = &status["retired"];
     let _ = writeln!(
         shown,
-        "retired generations: {} still in use, {} unloaded, {} stuck",
-        retired["draining"], retired["unloaded"], retired["stuck"]
+        "retired generations: {} still in use, {} unloaded, {} stuck; {} KiB of libraries stay mapped",
+        retired["draining"],
+        retired["unloaded"],
+        retired["stuck"],
+        retired["mapped_bytes"].as_u64().unwrap_or(0) / 1024
     );
     shown
 }

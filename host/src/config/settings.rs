@@ -320,6 +320,17 @@ pub const MAX_BODY_MEMORY: Setting = Setting {
     group: LIMITS,
 };
 
+/// Bound on what replaced plugins leave behind.
+pub const RETIRED_MEMORY: Setting = Setting {
+    key: "limits.retired_memory",
+    flag: "retired-memory",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("64MiB"),
+    help: "Bytes that the libraries of replaced plugins may occupy, since they stay mapped; beyond it another worker process takes over without them. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
 /// Bound on the time that a begun frame may take.
 pub const FRAME_READ_TIMEOUT: Setting = Setting {
     key: "limits.frame_read_timeout",
@@ -431,7 +442,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 32] = [
+pub const ALL: [&Setting; 33] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -454,6 +465,7 @@ pub const ALL: [&Setting; 32] = [
     &MAX_EXTRA_INFO_ROUNDS,
     &MAX_TOKENS,
     &MAX_BODY_MEMORY,
+    &RETIRED_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
     &DRAIN_TIME,

@@ -6,6 +6,7 @@
 //! | `GET /v1/host` | [`Overview`] |
 //! | `POST /v1/worker/replace` | `{}`, when another worker has taken over |
 //! | `POST /v1/host/renew` | the release that takes over in a moment |
+//! | `POST /v1/plugins/NAME/lift` | the worker's, after the quarantine has ended here too |
 //! | any other | the worker's, see [`crate::control`] |
 
 use std::{ffi::OsString, path::PathBuf, sync::Arc};
@@ -13,7 +14,7 @@ use std::{ffi::OsString, path::PathBuf, sync::Arc};
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Path as Named, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -32,6 +33,7 @@ use super::{
 };
 use crate::{
     control::{self, Refused},
+    crash::Quarantined,
     listen::Binding,
     runtime_dir::RuntimeDir,
 };
@@ -47,6 +49,8 @@ pub struct Overview {
     pub idle_connections: usize,
     /// Calls that are open on the others.
     pub open_calls: usize,
+    /// Builds of plugins that have ended too many workers.
+    pub quarantined: Vec<Quarantined>,
     /// The supervisor's release.
     pub release: &'static str,
     /// Times that a next release took over.
@@ -103,6 +107,7 @@ pub(super) fn serve(runtime_dir: &RuntimeDir, api: Api) -> Option<Binding> {
         .route("/v1/host", get(overview))
         .route("/v1/worker/replace", post(replace))
         .route("/v1/host/renew", post(renew))
+        .route("/v1/plugins/{name}/lift", post(lift))
         .fallback(ask_worker)
         .with_state(api);
     tokio::spawn(async move {
@@ -127,6 +132,15 @@ async fn replace(State(api): State<Api>) -> Result<Json<Value>, Refused> {
         Ok(()) => Ok(Json(json!({}))),
         Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
     }
+}
+
+async fn lift(
+    State(api): State<Api>,
+    Named(plugin): Named<String>,
+    request: axum::extract::Request,
+) -> Result<Response, Refused> {
+    api.ask(|done| Request::Lift { plugin, done }).await?;
+    Ok(ask_worker(State(api), request).await)
 }
 
 async fn renew(State(api): State<Api>) -> Result<Json<Heir>, Refused> {

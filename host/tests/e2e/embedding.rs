@@ -75,6 +75,8 @@ impl Embedded {
             rehearse_with: None,
             permissions: Permissions::new(false),
             announce: None,
+            kept_dir: None,
+            retired_memory: u64::MAX,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

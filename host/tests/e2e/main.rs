@@ -35,6 +35,7 @@ mod gateway_command;
 mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;
+mod kept;
 mod lifecycle;
 mod loading;
 mod logs;

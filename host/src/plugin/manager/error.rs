@@ -1,18 +1,19 @@
-//! What can go wrong when plugins are managed, and whose fault it is. Whatever it is, traffic is as it
-//! was.
+//! Why the manager could not do what it was asked for, and whose fault that is.
 
 use std::path::PathBuf;
 
-use super::super::{
-    library::LibraryError,
-    metadata::PluginName,
-    permissions::OpenToOthers,
-    private_copy::CopyError,
-    registry::{Missing, RefusedConfiguration},
-    rehearsal::RehearsalError,
-    schema::Violations,
+use crate::{
+    plugin::{
+        library::LibraryError,
+        metadata::PluginName,
+        permissions::OpenToOthers,
+        private_copy::CopyError,
+        registry::{Missing, RefusedConfiguration},
+        rehearsal::RehearsalError,
+        schema::Violations,
+    },
+    tokens::compile::RefusedRoute,
 };
-use crate::tokens::compile::RefusedRoute;
 
 /// Live configurations named in the error of an upgrade that they prevent, at most.
 const MAX_VETOES_SHOWN: usize = 5;
@@ -59,9 +60,19 @@ pub enum LoadErrorCause {
     /// It took too long to parse the live configurations: the plugin's fault.
     #[error("it had not parsed the live configurations after {0} s")]
     SlowConfiguration(u64),
+    /// Worker processes have died in this very build: the plugin's fault.
+    #[error("{}", quarantined(.0))]
+    Quarantined(PluginName),
     /// Configurations that work now would not with it: the operator decides.
     #[error("{}", vetoed(.0))]
     Vetoed(Vec<RefusedRoute>),
+}
+
+fn quarantined(name: &PluginName) -> String {
+    format!(
+        "it is in quarantine, because worker processes have died in it: put another build there, \
+         or let it try again with `plugin-host lift {name}`"
+    )
 }
 
 fn vetoed(routes: &[RefusedRoute]) -> String {
@@ -115,3 +126,8 @@ pub enum RollbackError {
     #[error(transparent)]
     Load(#[from] LoadError),
 }
+
+/// No quarantine was lifted: none holds for a plugin of that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no version of `{0}` is in quarantine")]
+pub struct NotQuarantined(pub String);
