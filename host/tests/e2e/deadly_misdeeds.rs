@@ -333,6 +333,37 @@ fn a_plugin_that_kills_again_and_again_is_quarantined_until_a_new_file_comes() {
 }
 
 #[test]
+fn when_a_plugin_is_quarantined_what_served_before_it_serves_again() {
+    let host = strict().start();
+    let bystanders = Bystanders::around(&host.socket(), BYSTANDERS);
+    install_with(&host.plugins(), "misdeeds", &Value::Null, |library| {
+        versions::replace(library, "calls=wicked", "calls=gentle");
+    });
+    host.log_line(&["plugin loaded", "misdeeds"]);
+    let mut gateway = host.gateway();
+    let token = route(&mut gateway, json!({ "request": ["abort"] }));
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
+
+    install_with(&host.plugins(), "misdeeds", &Value::Null, |_| {});
+    // Each call until then is answered, or lost to one of two deaths.
+    let mut lost = 0;
+    wait_for("two deaths", || {
+        match gateway.try_call(token, get("/")) {
+            Some(answer) if answer == "unchanged" => {}
+            _ => {
+                lost += 1;
+                gateway = host.gateway();
+            }
+        }
+        (lost == 2).then_some(())
+    });
+    until_quarantined(&host);
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
+    assert_eq!(host.overview().count("crashes"), 2);
+    bystanders.end().expect_deaths(2, BYSTANDERS as u64);
+}
+
+#[test]
 fn panics_errors_and_missed_deadlines_bring_nobody_into_quarantine() {
     let host = strict()
         .plugin_json("misdeeds", json!({ "timeout_ms": 50 }))
