@@ -194,8 +194,10 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         },
         compiler,
     ));
-    let quarantined = builds(&attachment.start.quarantined);
-    let restored = manager.restore(quarantined).await;
+    tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
+    let restored = manager.restore(builds(&attachment.start.quarantined)).await;
+    // Only now: it replaces what is restored.
+    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
     let (mut keeper, requests) = Keeper::new(
         Arc::clone(&manager),
         &config.plugin_dir,
@@ -203,12 +205,6 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         rescan,
     );
     keeper.resume(restored);
-    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
-    tokio::spawn(wish_when_over_budget(
-        manager.over_budget(),
-        config.limits.retired_memory,
-        tell.clone(),
-    ));
     let settled = keeper.settled();
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
@@ -310,28 +306,33 @@ fn builds(quarantined: &[Quarantined]) -> Vec<Build> {
         .collect()
 }
 
-/// Writes down what the next worker has to know, for as long as this one is the one that serves.
-async fn keep_while_serving(manager: Arc<Manager>, mut shutdown: watch::Receiver<Shutdown>) {
+/// The worker that serves writes what the next one has to know.
+async fn keep_while_serving(manager: Arc<Manager>, mut state: watch::Receiver<Shutdown>) {
     loop {
-        let asked = *shutdown.borrow_and_update();
-        match asked {
-            Shutdown::Running => manager.begin_keeping().await,
-            Shutdown::Standby | Shutdown::Drain | Shutdown::HandedOver => {
-                manager.stop_keeping().await;
+        let serves = *state.borrow_and_update() == Shutdown::Running;
+        let changed = if serves {
+            tokio::select! {
+                changed = state.changed() => changed,
+                () = async {
+                    manager.begin_keeping().await;
+                    std::future::pending().await
+                } => return,
             }
-        }
-        if shutdown.changed().await.is_err() {
+        } else {
+            manager.stop_keeping().await;
+            state.changed().await
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
-async fn wish_when_over_budget(over: impl Future<Output = ()>, budget: usize, tell: Telling) {
-    over.await;
-    let reason = format!(
-        "libraries of earlier versions keep more than {} MiB: see --retired-memory",
-        budget >> 20
-    );
+/// Asks to be replaced when too much memory belongs to plugins that are gone.
+async fn wish_beyond_budget(over_budget: impl Future<Output = ()>, tell: Telling) {
+    over_budget.await;
+    let reason = "libraries of retired plugins occupy more than --retired-memory".to_owned();
+    // Nobody listens only where this process is about to end.
     let _ = tell.send(ToSupervisor::Wish { reason }.into());
 }
 

@@ -21,6 +21,9 @@ pub const MAX_FILE: u64 = 4 << 20;
 /// Routes, upstreams and nodes in a file, at most, of each.
 pub const MAX_ITEMS: usize = 10_000;
 
+/// URIs times hosts of one route, and of all of them, at most.
+pub const MAX_WAYS: usize = 100_000;
+
 /// The routes of one version of the file.
 #[derive(Debug, Default)]
 pub struct RouteTable {

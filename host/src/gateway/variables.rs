@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::routes::{Node, Route};
-use crate::client::{Field, target};
+use crate::client::{Field, joined, target, without_port};
 
 /// What the gateway knows of a request when a variable is asked for. Cheap to make anew for each
 /// question, since the request changes between them.
@@ -123,30 +123,13 @@ impl Context<'_> {
 impl Context<'_> {
     /// The `Host` header without its port, in lower case.
     fn host(&self) -> Vec<u8> {
-        let mut host = self.header("host").unwrap_or_default();
-        let port = host.iter().rposition(|byte| *byte == b':');
-        // The colons of an IPv6 address stand in brackets.
-        if let Some(colon) = port.filter(|at| host[at + 1..].iter().all(u8::is_ascii_digit)) {
-            host.truncate(colon);
-        }
-        host.make_ascii_lowercase();
-        host
+        let host = self.header("host").unwrap_or_default();
+        without_port(&host).to_ascii_lowercase()
     }
 
     /// A header by its name with underscores for dashes; repeated ones in one.
     fn header(&self, name: &str) -> Option<Vec<u8>> {
-        let name = name.to_ascii_lowercase();
-        let is_it = |header: &&Field| {
-            let other = header.name.iter().map(|byte| match byte {
-                b'-' => b'_',
-                other => other.to_ascii_lowercase(),
-            });
-            other.eq(name.bytes())
-        };
-        let named = self.headers.iter().filter(is_it);
-        let values: Vec<_> = named.filter_map(|header| header.value.as_deref()).collect();
-        let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
-        (!values.is_empty()).then(|| values.join(separator))
+        joined(self.headers, &name.to_ascii_lowercase())
     }
 
     /// The first argument of a name, decoded. The gateway, other than Nginx, cares about case, and

@@ -10,11 +10,18 @@ use std::{
     collections::BTreeSet,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags},
+    io::Errno,
+};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +40,15 @@ const UNFINISHED: &str = ".unfinished";
 #[derive(Debug, Clone)]
 pub struct Kept {
     directory: PathBuf,
+}
+
+/// The right to write there, which one worker has at a time. It ends with the worker, however that
+/// dies.
+#[derive(Debug)]
+pub struct Writer {
+    kept: Kept,
+    /// A lock on the directory.
+    _claim: OwnedFd,
 }
 
 /// What a worker knew. A worker of another release may have written it: what it does not say is
@@ -118,7 +134,7 @@ pub fn within(plugin_dir: &Path, path: &Path) -> PathBuf {
 }
 
 impl Kept {
-    /// The directory at this path, which [`Kept::write`] makes.
+    /// The directory at this path, which [`Kept::writer`] makes.
     pub fn at(directory: &Path) -> Self {
         Self {
             directory: directory.to_owned(),
@@ -143,27 +159,48 @@ impl Kept {
         read.map(Some).map_err(failed("read", &path))
     }
 
+    /// Claims the right to write; none while another worker has it.
+    ///
+    /// # Errors
+    /// There is no such directory, and none can be made.
+    pub fn writer(&self) -> Result<Option<Writer>, KeptError> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.directory);
+        made.map_err(failed("make", &self.directory))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let claim = rustix::fs::open(&self.directory, flags, Mode::empty());
+        let claim = claim.map_err(|error| failed("open", &self.directory)(error.into()))?;
+        match rustix::fs::flock(&claim, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Writer {
+                kept: self.clone(),
+                _claim: claim,
+            })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(failed("lock", &self.directory)(error.into())),
+        }
+    }
+}
+
+impl Writer {
     /// Keeps libraries, each at the path where it lies, then the ledger, and removes what is kept of
     /// others. Blocks. The ledger is written even where a library cannot be kept.
     ///
     /// # Errors
     /// The first thing that could not be done.
     pub fn write(&self, ledger: &Ledger, libraries: &[(Digest, PathBuf)]) -> Result<(), KeptError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.directory)
-            .map_err(failed("make", &self.directory))?;
-        let mut named = BTreeSet::from([self.directory.join(LEDGER)]);
+        let directory = &self.kept.directory;
+        let mut named = BTreeSet::from([directory.join(LEDGER)]);
         let mut libraries_kept = Ok(());
         for (digest, from) in libraries {
-            let to = self.library(digest);
+            let to = self.kept.library(digest);
             if let Err(error) = self.keep_library(from, &to) {
                 libraries_kept = libraries_kept.and(Err(failed("keep", &to)(error)));
             }
             named.insert(to);
         }
-        let path = self.directory.join(LEDGER);
+        let path = directory.join(LEDGER);
         serde_json::to_vec(ledger)
             .map_err(io::Error::from)
             .and_then(|bytes| self.put(&path, &bytes))
@@ -183,7 +220,7 @@ impl Kept {
 
     /// Puts a whole file in place.
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let unfinished = self.directory.join(UNFINISHED);
+        let unfinished = self.kept.directory.join(UNFINISHED);
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -199,7 +236,7 @@ impl Kept {
 
     /// What stays behind costs disk space until the next time, or until the supervisor ends.
     fn remove_all_but(&self, named: &BTreeSet<PathBuf>) {
-        for entry in fs::read_dir(&self.directory)
+        for entry in fs::read_dir(&self.kept.directory)
             .into_iter()
             .flatten()
             .flatten()
@@ -272,7 +309,11 @@ mod tests {
             fs::write(&copy, version).unwrap();
             let digest = Digest::of(version.as_bytes());
             let ledger = ledger(build(version, version.as_bytes()));
-            kept.write(&ledger, &[(digest, copy.clone())]).unwrap();
+            kept.writer()
+                .unwrap()
+                .unwrap()
+                .write(&ledger, &[(digest, copy.clone())])
+                .unwrap();
             assert_eq!(kept.read().unwrap(), Some(ledger));
             assert_eq!(fs::read_to_string(kept.library(&digest)).unwrap(), version);
             fs::remove_file(&copy).unwrap();
@@ -280,6 +321,16 @@ mod tests {
         assert!(!kept.library(&Digest::of(b"1.0.0")).exists());
         let mode = fs::metadata(&kept.directory).unwrap().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn only_one_writes_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept::at(directory.path());
+        let one = kept.writer().unwrap();
+        assert!(one.is_some() && kept.writer().unwrap().is_none());
+        drop(one);
+        assert!(kept.writer().unwrap().is_some());
     }
 
     #[test]
@@ -291,7 +342,10 @@ mod tests {
         memory.write_all(b"bytes").unwrap();
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&memory));
         let digest = Digest::of(b"bytes");
-        kept.write(&Ledger::default(), &[(digest, path.into())])
+        kept.writer()
+            .unwrap()
+            .unwrap()
+            .write(&Ledger::default(), &[(digest, path.into())])
             .unwrap();
         assert_eq!(fs::read(kept.library(&digest)).unwrap(), b"bytes");
     }
@@ -302,7 +356,11 @@ mod tests {
         let kept = Kept::at(directory.path());
         let ledger = ledger(build("1.0.0", b"gone"));
         let missing = directory.path().join("missing.so");
-        let written = kept.write(&ledger, &[(Digest::of(b"gone"), missing)]);
+        let written = kept
+            .writer()
+            .unwrap()
+            .unwrap()
+            .write(&ledger, &[(Digest::of(b"gone"), missing)]);
         let error = written.unwrap_err().to_string();
         assert!(error.contains("cannot keep"), "{error}");
         assert_eq!(kept.read().unwrap(), Some(ledger));

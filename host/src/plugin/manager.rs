@@ -206,9 +206,7 @@ impl Manager {
             .map(|candidate| candidate.metadata.name.clone())
             .collect();
         let awaited = &self.announce(&names).await;
-        if !awaited.is_empty() {
-            self.keep().await;
-        }
+        self.keep().await;
         let mut loading: FuturesUnordered<_> = found
             .into_iter()
             .zip(names)

@@ -456,6 +456,11 @@ impl Registry {
         self.current.send_replace(Some(Arc::new(snapshot)));
     }
 
+    /// Whether anybody knows which plugins there are: a scan, or an earlier worker.
+    pub fn is_known(&self) -> bool {
+        self.current.borrow().is_some()
+    }
+
     /// The snapshot as it is now; empty before the first scan has ended.
     pub fn current(&self) -> Arc<Snapshot> {
         match &*self.current.borrow() {

@@ -323,6 +323,11 @@ fn odd_statuses_of_a_stop_are_passed_on() {
     assert_eq!(outcome.response.code(), 600);
     let outcome = stage.answered("GET /pre", stop(65_535, &[], Some("x")));
     assert_eq!(outcome.response.code(), 200);
+    // A client of the real one hangs.
+    for hanging in [99, 101] {
+        let outcome = stage.answered("GET /pre", stop(hanging, &[], Some("x")));
+        assert_eq!(outcome.response.code(), 502);
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Directories {
     /// A worker that keeps what it does, with everything loaded that is there.
     async fn first_worker(&self) -> Worker {
         let worker = Worker::new(self.options(None));
-        worker.manager.begin_keeping().await;
+        worker.keeps().await;
         worker.manager.load_all().await;
         worker
     }
@@ -79,7 +79,7 @@ impl Directories {
     async fn next_worker(&self, quarantined: Vec<Build>) -> (Worker, Restored) {
         let worker = Worker::new(self.options(Some(REFUSES)));
         let restored = worker.manager.restore(quarantined).await;
-        worker.manager.begin_keeping().await;
+        worker.keeps().await;
         (worker, restored)
     }
 }
@@ -102,8 +102,15 @@ impl Worker {
     }
 
     /// Its death: all that is left of it is what it has kept.
-    fn dies(self) {
+    async fn dies(self) {
+        self.manager.stop_keeping().await;
         fs::remove_dir_all(&self.private_dir).unwrap();
+    }
+
+    /// Begins to keep: whoever did before has let go of it.
+    async fn keeps(&self) {
+        let begun = tokio::time::timeout(PATIENCE, self.manager.begin_keeping()).await;
+        begun.unwrap();
     }
 
     async fn load_again(&self) -> Vec<String> {
@@ -172,7 +179,7 @@ async fn what_served_serves_again_without_a_rehearsal_and_without_the_operators_
             .unload_place(&directories.plugins().join("versioned@1.0.0"))
             .await
     );
-    first.dies();
+    first.dies().await;
     fs::remove_dir_all(directories.plugins()).unwrap();
 
     let (second, restored) = directories.next_worker(Vec::new()).await;
@@ -181,7 +188,7 @@ async fn what_served_serves_again_without_a_rehearsal_and_without_the_operators_
     assert_eq!(second.serving("bareother").unwrap(), "3.0.0");
     assert!(second.serving("versioned@^1").is_err(), "it was unloaded");
     drop(restored);
-    second.dies();
+    second.dies().await;
 
     let (third, restored) = directories.next_worker(Vec::new()).await;
     assert_eq!(restored.serving.len(), 2, "what is restored is kept again");
@@ -195,11 +202,11 @@ async fn the_next_worker_can_roll_back_and_the_one_after_it_stays_there() {
     let first = directories.first_worker().await;
     directories.write("versioned", &version("2.0.0"));
     assert!(first.load_again().await.is_empty());
-    first.dies();
+    first.dies().await;
 
     let second = Worker::new(directories.options(None));
     second.manager.restore(Vec::new()).await;
-    second.manager.begin_keeping().await;
+    second.keeps().await;
     assert_eq!(second.serving("versioned").unwrap(), "2.0.0");
     assert_eq!(
         second.status().plugins[0].previous.as_deref(),
@@ -210,7 +217,7 @@ async fn the_next_worker_can_roll_back_and_the_one_after_it_stays_there() {
         .rollback("versioned", Vetoes::Count)
         .await
         .unwrap();
-    second.dies();
+    second.dies().await;
 
     let (third, restored) = directories.next_worker(Vec::new()).await;
     assert_eq!(third.serving("versioned").unwrap(), "1.0.0");
@@ -237,7 +244,7 @@ async fn what_was_refused_is_not_tried_again_until_it_changes_or_an_operator_ask
     directories.write("versioned", &bad);
     let failures = first.load_again().await;
     assert!(failures[0].contains("told to fail"), "{failures:?}");
-    first.dies();
+    first.dies().await;
 
     let (second, restored) = directories.next_worker(Vec::new()).await;
     assert_eq!(second.serving("versioned").unwrap(), "1.0.0");
@@ -261,13 +268,13 @@ async fn files_that_changed_are_upgraded_and_those_that_went_are_unloaded_after_
     let directories = Directories::new();
     directories.write("versioned", &version("1.0.0"));
     directories.write("andgoaway", &named("andgoaway", "1.0.0"));
-    directories.first_worker().await.dies();
+    directories.first_worker().await.dies().await;
     directories.write("versioned", &version("2.0.0"));
     fs::remove_dir_all(directories.plugins().join("andgoaway")).unwrap();
 
     let worker = Worker::new(directories.options(None));
     let restored = worker.manager.restore(Vec::new()).await;
-    worker.manager.begin_keeping().await;
+    worker.keeps().await;
     assert_eq!(worker.serving("versioned").unwrap(), "1.0.0");
     let _requests = worker.keep_up(&directories.plugins(), restored);
     let upgraded = async {
@@ -287,7 +294,7 @@ async fn files_that_changed_are_upgraded_and_those_that_went_are_unloaded_after_
         }
     };
     tokio::time::timeout(PATIENCE, unloaded).await.unwrap();
-    worker.dies();
+    worker.dies().await;
     let (next, restored) = directories.next_worker(Vec::new()).await;
     assert_eq!(restored.serving.len(), 1);
     assert!(next.serving("andgoaway").is_err());
@@ -301,7 +308,7 @@ async fn what_is_in_quarantine_is_not_loaded_and_what_served_before_it_serves() 
     let deadly = version("2.0.0");
     directories.write("versioned", &deadly);
     assert!(first.load_again().await.is_empty());
-    first.dies();
+    first.dies().await;
 
     let (second, _) = directories.next_worker(vec![build(&deadly)]).await;
     assert_eq!(second.serving("versioned").unwrap(), "1.0.0");
@@ -335,7 +342,7 @@ async fn what_is_in_quarantine_is_not_loaded_and_what_served_before_it_serves() 
             .await
             .is_err()
     );
-    second.dies();
+    second.dies().await;
 
     let (third, _) = directories.next_worker(vec![build(&deadly)]).await;
     assert_eq!(
@@ -343,7 +350,7 @@ async fn what_is_in_quarantine_is_not_loaded_and_what_served_before_it_serves() 
         "1.0.0",
         "also in the worker after that"
     );
-    third.dies();
+    third.dies().await;
     let next = Worker::new(directories.options(None));
     next.manager.restore(vec![build(&deadly)]).await;
     directories.write("versioned", &version("2.0.1"));
@@ -360,11 +367,11 @@ async fn a_quarantine_that_is_lifted_lets_the_plugin_try_again() {
     let directories = Directories::new();
     let deadly = version("2.0.0");
     directories.write("versioned", &deadly);
-    directories.first_worker().await.dies();
+    directories.first_worker().await.dies().await;
 
     let worker = Worker::new(directories.options(None));
     let restored = worker.manager.restore(vec![build(&deadly)]).await;
-    worker.manager.begin_keeping().await;
+    worker.keeps().await;
     assert!(restored.serving.is_empty());
     let requests = worker.keep_up(&directories.plugins(), restored);
     assert!(reload(&requests).await.loaded.is_empty());
@@ -411,7 +418,7 @@ async fn routes_wait_for_what_a_worker_was_loading_when_it_died() {
     };
     tokio::time::timeout(PATIENCE, begun).await.unwrap();
     loading.abort();
-    first.dies();
+    first.dies().await;
 
     let (second, _) = directories.next_worker(vec![build(&hangs)]).await;
     let waits = second.serving("hangingon").unwrap_err();
@@ -440,9 +447,9 @@ async fn only_the_worker_that_serves_writes() {
     assert!(new.load_again().await.is_empty());
     assert_eq!(ledger(), written);
 
-    new.manager.begin_keeping().await;
+    new.keeps().await;
     old.manager.unload_all().await;
-    new.dies();
+    new.dies().await;
     let (next, _) = directories.next_worker(Vec::new()).await;
     assert_eq!(next.serving("versioned").unwrap(), "2.0.0");
     let kept = fs::read_dir(directories.kept()).unwrap().count();
@@ -463,9 +470,10 @@ async fn without_a_ledger_nothing_is_decided_and_a_damaged_library_is_loaded_ane
         "calls wait for the first scan"
     );
     drop(snapshots);
+    first.dies().await;
 
     directories.write("versioned", &version("1.0.0"));
-    directories.first_worker().await.dies();
+    directories.first_worker().await.dies().await;
     let library = fs::read_dir(directories.kept())
         .unwrap()
         .map(|entry| entry.unwrap().path())

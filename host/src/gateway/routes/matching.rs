@@ -5,6 +5,8 @@
 
 use std::cmp::Reverse;
 
+use crate::client::without_port;
+
 /// One URI of a route, with one of its hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Matcher {
@@ -97,14 +99,6 @@ impl UriPattern {
             Self::Exact(own) => path == own.as_bytes(),
             Self::Prefix(prefix) => path.starts_with(prefix.as_bytes()),
         }
-    }
-}
-
-/// The colons of an IPv6 address stand in brackets.
-fn without_port(host: &[u8]) -> &[u8] {
-    match host.iter().rposition(|byte| *byte == b':') {
-        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
-        _ => host,
     }
 }
 

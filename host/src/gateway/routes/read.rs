@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::document::{self, Node, Value};
 use super::matching::{HostPattern, Matcher, UriPattern};
-use super::{Entry, MAX_FILE, MAX_ITEMS, Route, RouteFileError, RouteTable, Upstream};
+use super::{Entry, MAX_FILE, MAX_ITEMS, MAX_WAYS, Route, RouteFileError, RouteTable, Upstream};
 use fields::Fields;
 
 /// What ends a file: the real gateway reads no other, since it may be half written.
@@ -130,6 +130,9 @@ impl Reader {
                 let text = format!("route `{}` is there twice: give one another id", route.id);
                 return Err(Problem::at(item, text));
             }
+            if entries.len() + matchers.len() > MAX_WAYS {
+                return Err(too_many_ways(item.line));
+            }
             let route = Arc::new(route);
             entries.extend(matchers.into_iter().map(|matcher| Entry {
                 matcher,
@@ -192,6 +195,9 @@ impl Reader {
         if hosts.is_empty() {
             hosts.push(HostPattern::Any);
         }
+        if uris.len().saturating_mul(hosts.len()) > MAX_WAYS {
+            return Err(too_many_ways(fields.line()));
+        }
         let methods = fields.texts("methods")?;
         for method in &methods {
             if !METHODS.contains(&method.as_str()) {
@@ -214,6 +220,13 @@ impl Reader {
             }));
         }
         Ok(matchers)
+    }
+}
+
+fn too_many_ways(line: usize) -> Problem {
+    Problem {
+        line: Some(line),
+        text: format!("URIs times hosts of all routes are more than {MAX_WAYS}"),
     }
 }
 

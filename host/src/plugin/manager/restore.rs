@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{runtime::Handle, sync::Mutex};
@@ -26,11 +26,14 @@ use super::{
 };
 use crate::plugin::{
     discovery::{Candidate, Cause, Files},
-    kept::{Kept, KeptBuild, KeptPlace, Ledger},
+    kept::{Kept, KeptBuild, KeptError, KeptPlace, Ledger, Writer},
     metadata::{Build, Digest, PluginName},
     private_copy::{CopyError, PrivateCopy},
     registry::Generation,
 };
+
+/// How often it is looked whether another worker still writes.
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// What is kept, and by whom.
 #[derive(Debug, Default)]
@@ -41,13 +44,13 @@ pub(super) struct Keeping {
     awaited: parking_lot::Mutex<Vec<PluginName>>,
     /// How often it was asked to write the ledger: one writing may do for several.
     asked: AtomicU64,
-    writer: Mutex<Writer>,
+    writing: Mutex<Writing>,
 }
 
 #[derive(Debug, Default)]
-struct Writer {
-    /// Whether this process is the one that writes.
-    is_ours: bool,
+struct Writing {
+    /// The right to write, where this worker has it.
+    writer: Option<Arc<Writer>>,
     /// Which asking was answered last.
     written: u64,
 }
@@ -322,45 +325,53 @@ impl Manager {
         Ok(Lifted { builds, places })
     }
 
-    /// Writes from now on what the next worker has to know. For the worker that serves, and for no
-    /// other one at the same time.
+    /// Writes from now on what the next worker has to know, in place of what is there: not before
+    /// [`Manager::restore`] has returned. Waits while another worker writes.
     pub async fn begin_keeping(&self) {
-        self.keeping.writer.lock().await.is_ours = true;
+        let Some(kept_dir) = &self.options.kept_dir else {
+            return;
+        };
+        let writer = loop {
+            match Kept::at(kept_dir).writer() {
+                Ok(Some(writer)) => break writer,
+                Ok(None) => tokio::time::sleep(CLAIM_AGAIN_AFTER).await,
+                Err(error) => return cannot_keep(&error),
+            }
+        };
+        self.keeping.writing.lock().await.writer = Some(Arc::new(writer));
         self.keep().await;
     }
 
     /// Writes nothing any more: when this returns, another worker may.
     pub async fn stop_keeping(&self) {
-        self.keeping.writer.lock().await.is_ours = false;
+        self.keeping.writing.lock().await.writer = None;
     }
 
     /// Writes what the next worker has to know, where it is ours to write.
     pub(super) async fn keep(&self) {
-        let Some(kept_dir) = &self.options.kept_dir else {
+        let asked = self.keeping.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut writing = self.keeping.writing.lock().await;
+        // Before anybody knows what there is, the next worker must not take that for nothing.
+        let Some(writer) = writing.writer.clone().filter(|_| self.registry.is_known()) else {
             return;
         };
-        let asked = self.keeping.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        let mut writer = self.keeping.writer.lock().await;
-        if !writer.is_ours || writer.written >= asked {
+        if writing.written >= asked {
             return;
         }
-        writer.written = self.keeping.asked.load(Ordering::Acquire);
-        let (kept, (ledger, copies)) = (Kept::at(kept_dir), self.to_keep());
+        writing.written = self.keeping.asked.load(Ordering::Acquire);
+        let (ledger, copies) = self.to_keep();
         let written = Handle::current()
             .spawn_blocking(move || {
                 let libraries: Vec<(Digest, PathBuf)> = copies
                     .iter()
                     .map(|(digest, copy)| (*digest, copy.path().to_owned()))
                     .collect();
-                kept.write(&ledger, &libraries)
+                writer.write(&ledger, &libraries)
             })
             .await
             .expect("writing files does not panic, and its runtime lives as long as its caller");
         if let Err(error) = written {
-            tracing::error!(
-                %error,
-                "what the next worker has to know cannot be kept: it will load the plugin directory anew"
-            );
+            cannot_keep(&error);
         }
     }
 
@@ -404,6 +415,13 @@ impl Slot {
         }
         was_ours
     }
+}
+
+fn cannot_keep(error: &KeptError) {
+    tracing::error!(
+        %error,
+        "what the next worker has to know cannot be kept: it will load the plugin directory anew"
+    );
 }
 
 impl Stored {

@@ -36,6 +36,11 @@ impl<'n> Fields<'n> {
         &self.place
     }
 
+    /// The line of the map.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
     /// All of them, in order, where any name is right.
     pub(super) fn all(&self) -> &'n [(String, Node)] {
         self.all

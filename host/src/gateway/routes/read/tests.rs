@@ -316,3 +316,23 @@ fn a_file_that_is_too_large_is_not_read() {
     let error = RouteTable::load(file.path(), 1).unwrap_err();
     assert!(error.to_string().contains("larger than 4194304 bytes"));
 }
+
+#[test]
+fn a_small_file_cannot_become_a_large_table() {
+    let list = |prefix: &str, length: u32| {
+        let items: Vec<_> = (0..length)
+            .map(|number| format!("{prefix}{number}"))
+            .collect();
+        items.join(",")
+    };
+    let route = |uris, hosts| {
+        let (uris, hosts) = (list("/", uris), list("h", hosts));
+        format!("{{uris: [{uris}], hosts: [{hosts}]}}")
+    };
+    let (large, half) = (route(400, 400), route(400, 150));
+    for too_many in [large, format!("{half}, {half}")] {
+        let error = parse(&format!("routes: [{too_many}]")).unwrap_err();
+        assert!(error.to_string().contains("more than 100000"), "{error}");
+    }
+    assert!(parse(&format!("routes: [{half}]")).is_ok());
+}
