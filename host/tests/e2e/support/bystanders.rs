@@ -2,7 +2,7 @@
 //! what they see of it.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -128,7 +128,7 @@ impl Seen {
     }
 }
 
-fn call_until(socket: &PathBuf, token: u32, over: &AtomicBool, good: &AtomicU64) -> Seen {
+fn call_until(socket: &Path, token: u32, over: &AtomicBool, good: &AtomicU64) -> Seen {
     let mut seen = Seen::default();
     let mut gateway = Gateway::connect(socket);
     while !over.load(Ordering::SeqCst) {
