@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::{Notify, mpsc, watch},
 };
 
@@ -30,7 +30,7 @@ use crate::{
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Announcement, Manager, Options},
         metadata::{Build, Digest, PluginName},
@@ -49,6 +49,7 @@ use crate::{
         compile::{Compiler, keep_compiled},
         journal::{Journal, Reader},
     },
+    watchdog::{self, Finding},
 };
 
 pub use crate::server::Shutdown;
@@ -73,6 +74,10 @@ const MAPPINGS_AT_ONCE: usize = 256;
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
 
+/// Blocking threads of the control runtime beside those of the pool, so that looking at the plugin
+/// directory never waits for a plugin.
+const THREADS_OF_OUR_OWN: usize = 4;
+
 /// The worker cannot work: the machine's fault.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -96,7 +101,7 @@ pub enum WorkerError {
 pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(config.blocking_threads)
+        .max_blocking_threads(config.blocking_threads + THREADS_OF_OUR_OWN)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
@@ -112,6 +117,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         tracing::warn!(%error, "a crash will leave no record of its own");
     }
     let registry = Arc::new(Registry::new());
+    let pool = Pool::new(Handle::current(), config.blocking_threads);
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
     let (tell, told) = mpsc::unbounded_channel();
@@ -134,7 +140,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
         pipeline: Pipeline {
-            pool: tokio::runtime::Handle::current(),
+            pool: pool.clone(),
             call_budget: config.limits.call_budget,
         },
         limits: limits_of(config),
@@ -173,6 +179,9 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .and_then(|link| attachment::serve(link, orders))
         .map_err(start("the link to the supervisor"))?;
 
+    let findings = start_watchdog(config, &attachment, &registry, &pool)?;
+    tokio::spawn(take_in(findings, tell.clone()));
+
     let (announce, announced) = mpsc::unbounded_channel();
     tokio::spawn(pass_announcements_on(announced, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
@@ -203,6 +212,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
+        pool,
     );
     keeper.resume(restored);
     let settled = keeper.settled();
@@ -382,6 +392,36 @@ fn start_loops(
     Ok((loops, drained))
 }
 
+fn start_watchdog(
+    config: &Config,
+    attachment: &Attachment,
+    registry: &Arc<Registry>,
+    pool: &Pool,
+) -> Result<mpsc::UnboundedReceiver<Finding>, WorkerError> {
+    let slots = attachment.threads.clone();
+    let options = watchdog::Options {
+        loops: config.event_loops,
+        loop_stall_limit: config.limits.loop_stall_limit,
+        stuck_threads: config.limits.stuck_threads,
+    };
+    watchdog::start(options, slots, Arc::clone(registry), pool.clone())
+        .map_err(start("the watchdog"))
+}
+
+/// Tells the supervisor what the watchdog finds.
+async fn take_in(mut findings: mpsc::UnboundedReceiver<Finding>, tell: Telling) {
+    while let Some(finding) = findings.recv().await {
+        let told = match finding {
+            Finding::PoolStuck { reason } => ToSupervisor::Wish { reason },
+            Finding::LoopStuck(stuck) => ToSupervisor::StuckLoop {
+                plugin: stuck.generation,
+            },
+        };
+        // Nobody listens only where this process is about to end.
+        let _ = tell.send(told.into());
+    }
+}
+
 fn serve(
     runtime: &Runtime,
     listener: UnixListener,
@@ -406,6 +446,7 @@ fn limits_of(config: &Config) -> Limits {
     Limits {
         max_connections: config.limits.max_connections,
         max_frame_bytes: config.limits.max_frame_bytes,
+        max_connection_memory: config.limits.max_connection_memory,
         max_extra_info_rounds: config.limits.max_extra_info_rounds,
         frame_timeout: config.limits.frame_read_timeout,
         ask_method_for_head: config.ask_method_for_head,
