@@ -159,6 +159,12 @@ fn memory_that_runs_out_costs_the_call_inside_alone() {
 }
 
 #[test]
+fn an_event_loop_that_a_plugin_never_gives_back_costs_the_call_inside_alone() {
+    let cause = kills_and_is_blamed(json!(["spin"]), "stuck_loop");
+    assert_eq!(cause, json!({ "kind": "stuck_loop" }));
+}
+
+#[test]
 fn ten_gigabytes_that_nobody_touches_cost_the_call_inside_at_most() {
     let (host, bystanders) = scene();
     let mut gateway = host.gateway();
