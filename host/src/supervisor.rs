@@ -199,7 +199,10 @@ struct Supervisor {
     young_deaths: u32,
     /// When the next worker may be started, where that has to wait.
     start_at: Option<Instant>,
-    stopping: Option<Shutdown>,
+    /// Until when the workers may end by themselves, once the host was told to stop.
+    stopping: Option<Instant>,
+    /// Whether the workers that did not were ended.
+    ended: bool,
     /// When the program of the next release takes over.
     renewing: Option<Instant>,
     counts: Counts,
@@ -327,6 +330,7 @@ impl Supervisor {
             young_deaths: 0,
             start_at: None,
             stopping: None,
+            ended: false,
             renewing: None,
             counts: Counts::default(),
             quarantine: Quarantine::new(
@@ -356,6 +360,9 @@ impl Supervisor {
             let renew_in = self
                 .renewing
                 .map(|at| at.saturating_duration_since(Instant::now()));
+            let end_in = self
+                .stopping
+                .map(|by| by.saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
                 Some((number, event)) = from_workers.recv() => self.take(number, event),
@@ -372,6 +379,9 @@ impl Supervisor {
                         self.take(number, event);
                     }
                     self.renew();
+                }
+                () = sleep(end_in.unwrap_or_default()), if end_in.is_some_and(|_| !self.ended) => {
+                    self.end();
                 }
                 Some(request) = requests.recv() => self.answer(request),
                 () = rescan.notified() => self.tell_serving(ToWorker::Rescan),
@@ -479,7 +489,7 @@ impl Supervisor {
     }
 
     fn stop(&mut self, how: Shutdown) {
-        self.stopping = Some(how);
+        self.stopping = Some(Instant::now() + self.config.limits.drain_time);
         self.start_at = None;
         let successor = how == Shutdown::HandedOver;
         for (number, worker) in &mut self.workers {
@@ -492,6 +502,15 @@ impl Supervisor {
             }
         }
         self.successor = None;
+    }
+
+    /// The time is up: what is still open is answered for.
+    fn end(&mut self) {
+        self.ended = true;
+        for (number, worker) in &mut self.workers {
+            tracing::warn!(worker = number, "calls did not end within the drain time");
+            worker.kill(KilledFor::Other);
+        }
     }
 
     fn answer(&mut self, request: Request) {

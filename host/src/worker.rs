@@ -71,6 +71,9 @@ const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_s
 /// Mappings in one message.
 const MAPPINGS_AT_ONCE: usize = 256;
 
+/// What a worker leaves of the drain time to its own end, after which the supervisor kills it.
+const LEAVING_TIME: Duration = Duration::from_millis(80);
+
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
 
@@ -231,7 +234,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     if !stop(&shutdown.borrow()) {
         return Err(WorkerError::LoopEnded);
     }
-    let in_time = tokio::time::timeout(config.limits.drain_time, drained.recv()).await;
+    let drain_time = config.limits.drain_time.saturating_sub(LEAVING_TIME);
+    let in_time = tokio::time::timeout(drain_time, drained.recv()).await;
     if in_time.is_err() {
         tracing::debug!("connections were still open at the end of the drain");
     }

@@ -38,6 +38,7 @@ mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;
 mod kept;
+mod kept_by_workers;
 mod lifecycle;
 mod loading;
 mod logs;
