@@ -20,10 +20,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -42,6 +39,7 @@ use crate::{
     link::{PROTOCOL, Start, ToWorker},
     listen::Binding,
     logging::Lines,
+    privileges::make_directory,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
     shared_memory::connections::{ConnectionSlots, State},
@@ -307,7 +305,8 @@ impl Supervisor {
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
-        make_directory(&kept).map_err(failed("a directory for good generations"))?;
+        make_directory(&kept, host.config.restrictions.run_as)
+            .map_err(failed("a directory for good generations"))?;
         Self::with(host, slots, events)
     }
 
@@ -430,7 +429,7 @@ impl Supervisor {
         self.last_worker += 1;
         let number = self.last_worker;
         let private_dir = self.runtime_dir.private().join(format!("worker-{number}"));
-        make_directory(&private_dir)?;
+        make_directory(&private_dir, self.config.restrictions.run_as)?;
         let slots = Arc::new(self.connections.slots().file().try_clone_to_owned()?);
         let child = Child::start(Recipe {
             arguments: &self.arguments,
@@ -640,10 +639,6 @@ fn copy_configuration(config: &Config, directory: &Path) -> io::Result<Option<(P
         .open(&copy)?
         .write_all(text.as_bytes())?;
     Ok(Some((path.to_owned(), copy)))
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 fn millis(time: Duration) -> u64 {
