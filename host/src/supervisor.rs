@@ -109,6 +109,8 @@ pub struct Host {
 pub(crate) enum Request {
     /// Replace the worker now.
     Replace(oneshot::Sender<Result<(), String>>),
+    /// An operator has asked something of the worker: a standby may know it otherwise.
+    Commanded,
     /// Go on as the program that is at [`Host::program`] now.
     Renew(oneshot::Sender<Result<(), String>>),
     /// Let a plugin go that is in quarantine, with a clean record.
@@ -153,6 +155,7 @@ pub fn run(
             api::Api {
                 supervisor: ask,
                 serving: supervisor.serving_path.subscribe(),
+                may_command: supervisor.may_command.subscribe(),
                 program,
                 arguments: arguments.into(),
             },
@@ -191,6 +194,10 @@ struct Supervisor {
     serving_path: watch::Sender<Option<PathBuf>>,
     /// The worker that takes over when it is ready.
     successor: Option<Successor>,
+    /// A worker that is ready to serve should the one that does die.
+    standby: Option<u32>,
+    /// Whether operators may ask something of the worker that serves.
+    may_command: watch::Sender<bool>,
     /// Connections without a worker.
     waiting: Vec<Given>,
     /// Why the worker should be replaced at the next quiet moment, and since when.
@@ -226,6 +233,8 @@ struct Counts {
 struct Worker {
     child: Child,
     phase: Phase,
+    /// Whether it has said that it could take over.
+    is_ready: bool,
     private_dir: PathBuf,
     /// Its release, once it has said it.
     version: Option<String>,
@@ -242,6 +251,7 @@ impl Worker {
         Self {
             child,
             phase,
+            is_ready: false,
             private_dir,
             version: None,
             generations: Vec::new(),
@@ -325,6 +335,8 @@ impl Supervisor {
             serving: None,
             serving_path: watch::Sender::new(None),
             successor: None,
+            standby: None,
+            may_command: watch::Sender::new(true),
             waiting: Vec::new(),
             wish: None,
             young_deaths: 0,
@@ -516,6 +528,11 @@ impl Supervisor {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Replace(asked) => self.replace(Some(asked)),
+            Request::Commanded => {
+                if self.standby.is_some() {
+                    self.discard_spares();
+                }
+            }
             Request::Renew(asked) => {
                 let _ = asked.send(self.begin_to_renew());
             }
@@ -580,6 +597,7 @@ impl Supervisor {
             since.elapsed() > WISH_PATIENCE
                 || self.connections.count(State::Idle) == self.connections.len()
         });
+        self.keep_a_standby();
         if is_time && self.successor.is_none() && self.stopping.is_none() {
             self.replace(None);
         }

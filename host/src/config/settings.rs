@@ -208,6 +208,17 @@ pub const REHEARSE: Setting = Setting {
     group: PLUGINS,
 };
 
+/// Whether a second worker waits beside the one that serves.
+pub const STANDBY: Setting = Setting {
+    key: "standby",
+    flag: "standby",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Keep a second worker with every plugin loaded, which serves at once where the first one dies; takes the memory of another one",
+    group: PLUGINS,
+};
+
 /// Where private files of a running host live.
 pub const RUNTIME_DIR: Setting = Setting {
     key: "runtime_dir",
@@ -475,7 +486,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 36] = [
+pub const ALL: [&Setting; 37] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -488,6 +499,7 @@ pub const ALL: [&Setting; 36] = [
     &PLUGIN_DIR,
     &RESCAN_INTERVAL,
     &REHEARSE,
+    &STANDBY,
     &RUNTIME_DIR,
     &USER,
     &GROUP,
