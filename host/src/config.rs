@@ -50,12 +50,12 @@ pub struct Config {
     pub rescan_interval: Duration,
     /// Whether plugins are tried out in a throw-away process before they are loaded.
     pub rehearse: bool,
+    /// Whether a second worker waits beside the one that serves.
+    pub standby: bool,
     /// What the process that runs plugins gives up.
     pub restrictions: Restrictions,
     /// Whether plugins are refused whose files others could change.
     pub strict_permissions: bool,
-    /// Whether a second worker waits beside the one that serves.
-    pub standby: bool,
     /// Directory of all hosts of this user, to be made with mode 0700; absolute.
     pub runtime_dir: PathBuf,
     /// Permissions of the socket file.
@@ -323,9 +323,9 @@ impl Config {
             )
         });
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
+        let standby = layers.value(&settings::STANDBY, value::switch);
         let restrictions = read_restrictions(&mut layers);
         let strict_permissions = layers.value(&settings::STRICT_PERMISSIONS, value::switch);
-        let standby = layers.value(&settings::STANDBY, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
@@ -368,9 +368,9 @@ impl Config {
                 plugin_dir,
                 rescan_interval,
                 rehearse,
+                standby,
                 restrictions,
                 strict_permissions,
-                standby,
                 runtime_dir,
                 socket_mode,
                 backlog,
