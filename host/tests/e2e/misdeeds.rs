@@ -16,15 +16,16 @@ const BYSTANDERS: usize = 4;
 
 const CLOSED: &str = "error 1";
 
-/// A host with `say` and the plugin of misdeeds, which has half a second for a call; and people who
-/// call `say` meanwhile.
-fn scene(settings: Value) -> (Host, Bystanders) {
+/// A host with `say` and the plugin of misdeeds, and people who call `say` meanwhile.
+fn scene() -> (Host, Bystanders) {
+    scene_with(json!({}))
+}
+
+/// The same with these fields in the `plugin.json` of the plugin of misdeeds.
+fn scene_with(fields: Value) -> (Host, Bystanders) {
     let host = Host::builder()
         .plugin("say")
-        .plugin_json(
-            "misdeeds",
-            json!({ "settings": settings, "timeout_ms": 500 }),
-        )
+        .plugin_json("misdeeds", fields)
         .start();
     let bystanders = Bystanders::around(&host.socket(), BYSTANDERS);
     (host, bystanders)
@@ -44,7 +45,7 @@ fn response_with(gateway: &mut Gateway, conf: Value) -> String {
 
 #[test]
 fn a_panic_in_any_entry_of_a_call_ends_that_call_alone() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene_with(json!({ "timeout_ms": 500 }));
     let mut gateway = host.gateway();
     for entry in ["request", "later", "configure", "drop_future"] {
         let answer = request_with(&mut gateway, json!({ entry: ["panic"] }));
@@ -61,7 +62,7 @@ fn a_panic_in_any_entry_of_a_call_ends_that_call_alone() {
 
 #[test]
 fn an_error_in_any_entry_of_a_call_ends_that_call_alone() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     for entry in ["request", "later", "configure"] {
         let answer = request_with(&mut gateway, json!({ entry: ["fail"] }));
@@ -73,7 +74,8 @@ fn an_error_in_any_entry_of_a_call_ends_that_call_alone() {
 
 #[test]
 fn panics_at_the_end_of_a_plugin_keep_nothing_from_ending() {
-    let (host, bystanders) = scene(json!({ "on_unload": ["panic"], "drop": ["panic"] }));
+    let (host, bystanders) =
+        scene_with(json!({ "settings": { "on_unload": ["panic"], "drop": ["panic"] } }));
     let mut gateway = host.gateway();
     let token = gateway.route([("misdeeds", json!({ "drop": ["panic"] }))]);
     assert_eq!(gateway.call(token, get("/")), "unchanged");
@@ -105,7 +107,7 @@ fn a_plugin_that_panics_while_it_is_made_is_not_loaded_with_and_without_a_rehear
 
 #[test]
 fn a_plugin_that_leaks_and_takes_memory_disturbs_nobody() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": [{ "leak": 1 << 20 }, { "fill": 64 << 20 }] });
     let token = gateway.route([("misdeeds", conf)]);
@@ -117,7 +119,7 @@ fn a_plugin_that_leaks_and_takes_memory_disturbs_nobody() {
 
 #[test]
 fn threads_that_outlive_their_plugin_go_on_in_its_library() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     assert_eq!(
         request_with(&mut gateway, json!({ "request": [{ "threads": 8 }] })),
@@ -134,7 +136,7 @@ fn threads_that_outlive_their_plugin_go_on_in_its_library() {
 
 #[test]
 fn answers_that_no_gateway_could_take_fail_the_call_and_the_connection_goes_on() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     let impossible = [
         json!({ "status": 0 }),
@@ -164,7 +166,7 @@ fn answers_that_no_gateway_could_take_fail_the_call_and_the_connection_goes_on()
 
 #[test]
 fn a_panic_hook_of_the_plugin_is_its_own() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": [{ "change_panic_hook": 1 }, "panic"] });
     for _ in 0..3 {
@@ -178,7 +180,7 @@ fn a_panic_hook_of_the_plugin_is_its_own() {
 
 #[test]
 fn what_a_plugin_prints_is_in_the_log_and_however_much_it_is_nobody_waits() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": [{ "print": "a word" }] });
     assert_eq!(request_with(&mut gateway, conf), "unchanged");
@@ -191,7 +193,7 @@ fn what_a_plugin_prints_is_in_the_log_and_however_much_it_is_nobody_waits() {
 
 #[test]
 fn blocked_signals_keep_no_host_from_leaving() {
-    let (mut host, bystanders) = scene(json!({}));
+    let (mut host, bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": ["block_signals"] });
     assert_eq!(request_with(&mut gateway, conf), "unchanged");
@@ -203,7 +205,7 @@ fn blocked_signals_keep_no_host_from_leaving() {
 
 #[test]
 fn another_working_directory_and_umask_change_nothing_for_the_host() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": ["change_directory", "change_umask"] });
     assert_eq!(request_with(&mut gateway, conf), "unchanged");
@@ -222,7 +224,7 @@ fn another_working_directory_and_umask_change_nothing_for_the_host() {
 
 #[test]
 fn a_plugin_that_lets_the_process_open_nothing_more_harms_new_connections_until_it_is_replaced() {
-    let (host, mut bystanders) = scene(json!({}));
+    let (host, mut bystanders) = scene();
     let mut gateway = host.gateway();
     let conf = json!({ "request": ["limit_files"] });
     let token = gateway.route([("misdeeds", conf)]);
@@ -240,7 +242,7 @@ fn a_plugin_that_lets_the_process_open_nothing_more_harms_new_connections_until_
 
 #[test]
 fn a_forked_child_of_a_plugin_ends_with_its_worker() {
-    let (mut host, bystanders) = scene(json!({}));
+    let (mut host, bystanders) = scene();
     let mut gateway = host.gateway();
     assert_eq!(
         request_with(&mut gateway, json!({ "request": ["fork"] })),
@@ -258,7 +260,7 @@ fn a_forked_child_of_a_plugin_ends_with_its_worker() {
 
 #[test]
 fn plugins_that_sleep_for_long_cost_their_own_calls_and_no_others() {
-    let (host, bystanders) = scene(json!({}));
+    let (host, bystanders) = scene_with(json!({ "timeout_ms": 500 }));
     let sleepers: Vec<_> = (0..8)
         .map(|_| {
             let mut gateway = host.gateway();

@@ -9,6 +9,8 @@ use std::{
     path::Path,
 };
 
+use rustix::process::Signal;
+
 use crate::support::{Host, get, wait_for};
 
 const SAY: &str = r#"{"body":"hello"}"#;
@@ -66,6 +68,12 @@ fn plugins_run_as_the_user_that_the_operator_names_with_that_group_alone() {
     );
     assert_eq!(status(host.worker(), "Groups"), Vec::<String>::new());
     assert_eq!(status(host.worker(), "CapEff"), ["0000000000000000"]);
+
+    // The next worker has what this one leaves to it.
+    host.signal_worker(Signal::KILL);
+    let mut gateway = host.gateway();
+    assert_eq!(gateway.call(token, get("/")), HELLO);
+    assert_eq!(status(host.worker(), "Uid"), nobody);
 }
 
 #[test]

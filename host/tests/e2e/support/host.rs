@@ -235,8 +235,14 @@ pub(crate) fn send(process: u32, signal: Signal) {
 
 /// Whether a process runs; one that has ended and was not waited for does not.
 pub(crate) fn is_alive(process: u32) -> bool {
-    fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    // Of a process that is being killed the first thread may have ended before the others, which
+    // hold its descriptors until then.
+    let threads = fs::read_dir(format!("/proc/{process}/task"));
+    let mut threads = threads.into_iter().flatten().flatten();
+    threads.any(|thread| {
+        fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
+    })
 }
 
 impl Builder {
