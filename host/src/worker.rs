@@ -34,6 +34,7 @@ use crate::{
     plugin::{
         manager::{Announcement, Manager, Options},
         metadata::{Build, Digest, PluginName},
+        permissions::Permissions,
         registry::Registry,
     },
     runtime_dir::AddressLock,
@@ -71,7 +72,7 @@ const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_s
 const MAPPINGS_AT_ONCE: usize = 256;
 
 /// What a worker leaves of the drain time to its own end, after which the supervisor kills it.
-const LEAVING_TIME: Duration = Duration::from_millis(80);
+const LEAVING_TIME: Duration = Duration::from_millis(100);
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
@@ -198,6 +199,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            permissions: Permissions::new(config.strict_permissions),
             announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
