@@ -39,6 +39,9 @@ fn status_tells_what_serves_what_did_before_and_what_failed() {
     assert_eq!(digest.as_str().unwrap().len(), 64, "a SHA-256: {digest}");
     let since = plugin.remove("since").unwrap();
     assert!(since.as_u64().unwrap() > 1_600_000_000, "seconds: {since}");
+    let calls = plugin.remove("calls").unwrap();
+    assert!(calls["calls"].as_u64().unwrap() > 0, "{calls}");
+    assert_eq!(calls["errors"], 0);
     let error = plugin.remove("last_error").unwrap();
     assert!(error.as_str().unwrap().contains("told to fail"), "{error}");
     let retired = status["retired"].as_object_mut().unwrap();
