@@ -20,7 +20,7 @@ use crate::listen::Binding;
 use crate::worker::Shutdown;
 
 /// How much longer than the drain time the host may live once it was told to stop.
-const GRACE: Duration = Duration::from_millis(60);
+const GRACE: Duration = Duration::from_millis(100);
 
 /// Signal handlers, in place before the host can be reached, so that no signal is lost.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Lifecycle {
 
     /// Watches from a thread of its own, and says when and how to stop; a SIGHUP notifies `rescan`.
     ///
-    /// Where the process still lives 60 ms after `drain_time` from then, `overdue` is called once:
+    /// Where the process still lives 100 ms after `drain_time` from then, `overdue` is called once:
     /// a plugin that does not return must not keep the host past the gateway's patience.
     ///
     /// # Errors

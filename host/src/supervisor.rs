@@ -69,6 +69,9 @@ const LEAVE_TIME: Duration = Duration::from_secs(30);
 /// How long a worker that wants to be replaced waits for a quiet moment.
 const WISH_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What is left of the drain time to bury workers that did not end within it.
+const BURIAL_TIME: Duration = Duration::from_millis(30);
+
 /// How often it is looked whether the moment is quiet, and whether somebody takes too long.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -501,7 +504,8 @@ impl Supervisor {
     }
 
     fn stop(&mut self, how: Shutdown) {
-        self.stopping = Some(Instant::now() + self.config.limits.drain_time);
+        let time = self.config.limits.drain_time.saturating_sub(BURIAL_TIME);
+        self.stopping = Some(Instant::now() + time);
         self.start_at = None;
         let successor = how == Shutdown::HandedOver;
         for (number, worker) in &mut self.workers {

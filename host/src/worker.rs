@@ -72,7 +72,7 @@ const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_s
 const MAPPINGS_AT_ONCE: usize = 256;
 
 /// What a worker leaves of the drain time to its own end, after which the supervisor kills it.
-const LEAVING_TIME: Duration = Duration::from_millis(80);
+const LEAVING_TIME: Duration = Duration::from_millis(100);
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
