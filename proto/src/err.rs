@@ -4,7 +4,8 @@
 
 use crate::frame::FrameType;
 use crate::generated::a6::err as wire;
-use crate::verify::{self, InvalidFrame};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// Why there is no answer.
@@ -21,25 +22,27 @@ pub enum Code {
 
 /// An error as the gateway's side reads it.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerView<'a> {
-    table: wire::Resp<'a>,
+pub struct AnswerView {
+    code: wire::Code,
 }
 
-impl<'a> AnswerView<'a> {
+impl AnswerView {
     /// Verifies the data of a frame of type [`FrameType::Error`].
     ///
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
-    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+    pub fn parse(data: &[u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut answer = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Resp<'_>>(data)?,
+            code: wire::Code(answer.u8("code", wire::Resp::VT_CODE)?),
         })
     }
 
     /// Why there is no answer; `None` if the protocol does not know the reason.
     #[must_use]
     pub fn code(self) -> Option<Code> {
-        match self.table.code() {
+        match self.code {
             wire::Code::BAD_REQUEST => Some(Code::BadRequest),
             wire::Code::SERVICE_UNAVAILABLE => Some(Code::ServiceUnavailable),
             wire::Code::CONF_TOKEN_NOT_FOUND => Some(Code::ConfTokenNotFound),
@@ -50,7 +53,7 @@ impl<'a> AnswerView<'a> {
     /// The code as it arrived.
     #[must_use]
     pub fn code_byte(self) -> u8 {
-        self.table.code().0
+        self.code.0
     }
 }
 

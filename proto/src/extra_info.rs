@@ -5,7 +5,8 @@
 
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::extra_info as wire;
-use crate::verify::{self, InvalidFrame};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// What the runner wants to know.
@@ -31,14 +32,24 @@ impl<'a> QuestionView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, asks nothing or something unknown, or is unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
-        let table = verify::root::<wire::Req<'_>>(data)?;
-        let question = match table.info_type() {
+        let mut message = Message::new(data)?;
+        let mut request = message.root()?;
+        let Some(info) = request.union("info", wire::Req::VT_INFO_TYPE, wire::Req::VT_INFO)? else {
+            return Err(InvalidFrame::Missing { field: "info" });
+        };
+        let question = match wire::Info(info.kind()) {
             wire::Info::Var => {
-                let name = table.info_as_var().and_then(|var| var.name());
-                Question::Var(name.map_or(&[], |name| name.bytes()))
+                let name = info.table()?.bytes("name", wire::Var::VT_NAME)?;
+                Question::Var(name.unwrap_or_default())
             }
-            wire::Info::ReqBody => Question::RequestBody,
-            wire::Info::RespBody => Question::ResponseBody,
+            wire::Info::ReqBody => {
+                info.table()?;
+                Question::RequestBody
+            }
+            wire::Info::RespBody => {
+                info.table()?;
+                Question::ResponseBody
+            }
             wire::Info::NONE => return Err(InvalidFrame::Missing { field: "info" }),
             unknown => {
                 return Err(InvalidFrame::UnknownKind {
@@ -60,7 +71,7 @@ impl<'a> QuestionView<'a> {
 /// The gateway's answer as the runner reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerView<'a> {
-    table: wire::Resp<'a>,
+    result: Option<&'a [u8]>,
 }
 
 impl<'a> AnswerView<'a> {
@@ -69,8 +80,10 @@ impl<'a> AnswerView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut answer = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Resp<'_>>(data)?,
+            result: answer.bytes("result", wire::Resp::VT_RESULT)?,
         })
     }
 
@@ -78,7 +91,7 @@ impl<'a> AnswerView<'a> {
     /// one.
     #[must_use]
     pub fn result(self) -> Option<&'a [u8]> {
-        self.table.result().map(|result| result.bytes())
+        self.result
     }
 }
 

@@ -6,14 +6,21 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::{self, httpreq_call as wire};
+use crate::invalid::InvalidFrame;
 use crate::method::Method;
-use crate::verify::{self, InvalidFrame};
+use crate::verify::{Message, Union};
 use crate::writer::{FrameWriter, WrittenUnion};
 
 /// A request as the runner reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
-    table: wire::Req<'a>,
+    id: u32,
+    src_ip: Option<&'a [u8]>,
+    method: u8,
+    path: &'a [u8],
+    args: Entries<'a>,
+    headers: Entries<'a>,
+    conf_token: u32,
 }
 
 impl<'a> RequestView<'a> {
@@ -22,21 +29,31 @@ impl<'a> RequestView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut request = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Req<'_>>(data)?,
+            id: request.u32("id", wire::Req::VT_ID)?,
+            src_ip: request.bytes("src_ip", wire::Req::VT_SRC_IP)?,
+            method: request.u8("method", wire::Req::VT_METHOD)?,
+            path: request
+                .bytes("path", wire::Req::VT_PATH)?
+                .unwrap_or_default(),
+            args: request.entries("args", wire::Req::VT_ARGS)?,
+            headers: request.entries("headers", wire::Req::VT_HEADERS)?,
+            conf_token: request.u32("conf_token", wire::Req::VT_CONF_TOKEN)?,
         })
     }
 
     /// Counts the calls of one gateway worker; the answer carries it back. For logs.
     #[must_use]
     pub fn id(self) -> u32 {
-        self.table.id()
+        self.id
     }
 
     /// The client's address in network order: 4 bytes or 16, from an honest gateway.
     #[must_use]
     pub fn src_ip(self) -> Option<&'a [u8]> {
-        self.table.src_ip().map(|address| address.bytes())
+        self.src_ip
     }
 
     /// The method; `None` if the protocol does not know its number.
@@ -48,39 +65,40 @@ impl<'a> RequestView<'a> {
     /// The method's number as it arrived.
     #[must_use]
     pub fn method_byte(self) -> u8 {
-        self.table.method().0
+        self.method
     }
 
     /// The path, decoded and normalised, without the query. Any bytes.
     #[must_use]
     pub fn path(self) -> &'a [u8] {
-        self.table.path().map_or(&[], |path| path.bytes())
+        self.path
     }
 
     /// The query's arguments, decoded; their order is not the client's. `?z` has no value, `?q=` an empty
     /// one.
     #[must_use]
     pub fn args(self) -> Entries<'a> {
-        Entries::new(self.table.args())
+        self.args
     }
 
     /// The headers, names in lower case; their order is not the client's.
     #[must_use]
     pub fn headers(self) -> Entries<'a> {
-        Entries::new(self.table.headers())
+        self.headers
     }
 
     /// The token of the route's configuration; see [`prepare_conf`](crate::prepare_conf).
     #[must_use]
     pub fn conf_token(self) -> u32 {
-        self.table.conf_token()
+        self.conf_token
     }
 }
 
 /// An answer as the gateway's side reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerView<'a> {
-    table: wire::Resp<'a>,
+    id: u32,
+    action: Action<'a>,
 }
 
 /// What is to become of the request.
@@ -118,42 +136,58 @@ impl<'a> AnswerView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, has an unknown action, or is unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
-        let table = verify::root::<wire::Resp<'_>>(data)?;
-        match table.action_type() {
-            wire::Action::NONE | wire::Action::Stop | wire::Action::Rewrite => Ok(Self { table }),
-            unknown => Err(InvalidFrame::UnknownKind {
-                field: "action",
-                kind: unknown.0,
-            }),
-        }
+        let mut message = Message::new(data)?;
+        let mut answer = message.root()?;
+        let id = answer.u32("id", wire::Resp::VT_ID)?;
+        let action =
+            match answer.union("action", wire::Resp::VT_ACTION_TYPE, wire::Resp::VT_ACTION)? {
+                Some(action) => Action::take(action)?,
+                None => Action::None,
+            };
+        Ok(Self { id, action })
     }
 
     /// The `id` of the request that this answers.
     #[must_use]
     pub fn id(self) -> u32 {
-        self.table.id()
+        self.id
     }
 
     /// What is to become of the request.
     #[must_use]
     pub fn action(self) -> Action<'a> {
-        if let Some(stop) = self.table.action_as_stop() {
-            return Action::Stop {
-                status: stop.status(),
-                headers: Entries::new(stop.headers()),
-                body: stop.body().map(|body| body.bytes()),
-            };
+        self.action
+    }
+}
+
+impl<'a> Action<'a> {
+    fn take(action: Union<'_, 'a>) -> Result<Self, InvalidFrame> {
+        match wire::Action(action.kind()) {
+            wire::Action::NONE => Ok(Self::None),
+            wire::Action::Stop => {
+                let mut stop = action.table()?;
+                Ok(Self::Stop {
+                    status: stop.u16("status", wire::Stop::VT_STATUS)?,
+                    headers: stop.entries("headers", wire::Stop::VT_HEADERS)?,
+                    body: stop.bytes("body", wire::Stop::VT_BODY)?,
+                })
+            }
+            wire::Action::Rewrite => {
+                let mut rewrite = action.table()?;
+                Ok(Self::Rewrite {
+                    path: rewrite.bytes("path", wire::Rewrite::VT_PATH)?,
+                    headers: rewrite.entries("headers", wire::Rewrite::VT_HEADERS)?,
+                    args: rewrite.entries("args", wire::Rewrite::VT_ARGS)?,
+                    resp_headers: rewrite
+                        .entries("resp_headers", wire::Rewrite::VT_RESP_HEADERS)?,
+                    body: rewrite.bytes("body", wire::Rewrite::VT_BODY)?,
+                })
+            }
+            unknown => Err(InvalidFrame::UnknownKind {
+                field: "action",
+                kind: unknown.0,
+            }),
         }
-        if let Some(rewrite) = self.table.action_as_rewrite() {
-            return Action::Rewrite {
-                path: rewrite.path().map(|path| path.bytes()),
-                headers: Entries::new(rewrite.headers()),
-                args: Entries::new(rewrite.args()),
-                resp_headers: Entries::new(rewrite.resp_headers()),
-                body: rewrite.body().map(|body| body.bytes()),
-            };
-        }
-        Action::None
     }
 }
 

@@ -6,13 +6,17 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpresp_call as wire;
-use crate::verify::{self, InvalidFrame};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// A response as the runner reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
-    table: wire::Req<'a>,
+    id: u32,
+    status: u16,
+    headers: Entries<'a>,
+    conf_token: u32,
 }
 
 impl<'a> RequestView<'a> {
@@ -21,40 +25,48 @@ impl<'a> RequestView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut request = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Req<'_>>(data)?,
+            id: request.u32("id", wire::Req::VT_ID)?,
+            status: request.u16("status", wire::Req::VT_STATUS)?,
+            headers: request.entries("headers", wire::Req::VT_HEADERS)?,
+            conf_token: request.u32("conf_token", wire::Req::VT_CONF_TOKEN)?,
         })
     }
 
     /// Counts the calls of one gateway worker; the answer carries it back. For logs.
     #[must_use]
     pub fn id(self) -> u32 {
-        self.table.id()
+        self.id
     }
 
     /// The upstream's HTTP status.
     #[must_use]
     pub fn status(self) -> u16 {
-        self.table.status()
+        self.status
     }
 
     /// The upstream's headers, names as the upstream wrote them.
     #[must_use]
     pub fn headers(self) -> Entries<'a> {
-        Entries::new(self.table.headers())
+        self.headers
     }
 
     /// The token of the route's configuration; see [`prepare_conf`](crate::prepare_conf).
     #[must_use]
     pub fn conf_token(self) -> u32 {
-        self.table.conf_token()
+        self.conf_token
     }
 }
 
 /// An answer as the gateway's side reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerView<'a> {
-    table: wire::Resp<'a>,
+    id: u32,
+    status: u16,
+    headers: Entries<'a>,
+    body: Option<&'a [u8]>,
 }
 
 impl<'a> AnswerView<'a> {
@@ -63,33 +75,38 @@ impl<'a> AnswerView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut answer = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Resp<'_>>(data)?,
+            id: answer.u32("id", wire::Resp::VT_ID)?,
+            status: answer.u16("status", wire::Resp::VT_STATUS)?,
+            headers: answer.entries("headers", wire::Resp::VT_HEADERS)?,
+            body: answer.bytes("body", wire::Resp::VT_BODY)?,
         })
     }
 
     /// The `id` of the response call that this answers.
     #[must_use]
     pub fn id(self) -> u32 {
-        self.table.id()
+        self.id
     }
 
     /// The status to send; 0 keeps the upstream's.
     #[must_use]
     pub fn status(self) -> u16 {
-        self.table.status()
+        self.status
     }
 
     /// The headers to send. None at all keeps the upstream's (most of them); any one replaces them all.
     #[must_use]
     pub fn headers(self) -> Entries<'a> {
-        Entries::new(self.table.headers())
+        self.headers
     }
 
     /// The body to send; none or an empty one keeps the upstream's.
     #[must_use]
     pub fn body(self) -> Option<&'a [u8]> {
-        self.table.body().map(|body| body.bytes())
+        self.body
     }
 }
 

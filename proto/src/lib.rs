@@ -30,6 +30,7 @@
 pub mod frame;
 
 mod entries;
+mod invalid;
 mod method;
 mod verify;
 mod writer;
@@ -40,8 +41,8 @@ pub mod http_req_call;
 pub mod http_resp_call;
 pub mod prepare_conf;
 
-// Written by the compiler in `proto/codegen`; its style is not ours, and its `unsafe` reads only what
-// `verify` has let through.
+// Written by the compiler in `proto/codegen`; its style is not ours. What writes messages is used, and the
+// numbers of fields; what verifies and reads them, with all of its `unsafe`, only by tests.
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -61,6 +62,7 @@ mod generated;
 
 pub use entries::{Entries, EntriesIter, Entry};
 pub use frame::{Frame, FrameBuffer, FrameTooLarge, FrameType, Header, UnknownFrameType};
+pub use invalid::InvalidFrame;
 pub use method::{Method, UnknownMethod};
-pub use verify::InvalidFrame;
+
 pub use writer::FrameWriter;

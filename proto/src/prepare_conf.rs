@@ -4,13 +4,15 @@
 use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::prepare_conf as wire;
-use crate::verify::{self, InvalidFrame};
+use crate::invalid::InvalidFrame;
+use crate::verify::Message;
 use crate::writer::FrameWriter;
 
 /// A configuration to prepare, as the runner reads it.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
-    table: wire::Req<'a>,
+    conf: Entries<'a>,
+    key: Option<&'a [u8]>,
 }
 
 impl<'a> RequestView<'a> {
@@ -19,8 +21,11 @@ impl<'a> RequestView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut request = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Req<'_>>(data)?,
+            conf: request.entries("conf", wire::Req::VT_CONF)?,
+            key: request.bytes("key", wire::Req::VT_KEY)?,
         })
     }
 
@@ -28,37 +33,39 @@ impl<'a> RequestView<'a> {
     /// is an empty chain, not an error.
     #[must_use]
     pub fn conf(self) -> Entries<'a> {
-        Entries::new(self.table.conf())
+        self.conf
     }
 
     /// Names this configuration: the same key never comes with another one. Very old gateways send none.
     #[must_use]
     pub fn key(self) -> Option<&'a [u8]> {
-        self.table.key().map(|key| key.bytes())
+        self.key
     }
 }
 
 /// The token for a configuration, as the gateway's side reads it.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerView<'a> {
-    table: wire::Resp<'a>,
+pub struct AnswerView {
+    conf_token: u32,
 }
 
-impl<'a> AnswerView<'a> {
+impl AnswerView {
     /// Verifies the data of a frame of type [`FrameType::PrepareConf`] from the runner.
     ///
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
-    pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+    pub fn parse(data: &[u8]) -> Result<Self, InvalidFrame> {
+        let mut message = Message::new(data)?;
+        let mut answer = message.root()?;
         Ok(Self {
-            table: verify::root::<wire::Resp<'_>>(data)?,
+            conf_token: answer.u32("conf_token", wire::Resp::VT_CONF_TOKEN)?,
         })
     }
 
     /// What later calls carry to mean this configuration.
     #[must_use]
     pub fn conf_token(self) -> u32 {
-        self.table.conf_token()
+        self.conf_token
     }
 }
 

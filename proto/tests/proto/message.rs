@@ -20,6 +20,20 @@ pub(crate) enum Side {
     Runner,
 }
 
+/// Everything that a frame can be read as.
+#[allow(dead_code, reason = "only damaged frames are read as everything")]
+pub(crate) const EVERY_VIEW: [(FrameType, Side); 9] = [
+    (FrameType::Error, Side::Runner),
+    (FrameType::PrepareConf, Side::Gateway),
+    (FrameType::PrepareConf, Side::Runner),
+    (FrameType::HttpReqCall, Side::Gateway),
+    (FrameType::HttpReqCall, Side::Runner),
+    (FrameType::ExtraInfo, Side::Gateway),
+    (FrameType::ExtraInfo, Side::Runner),
+    (FrameType::HttpRespCall, Side::Gateway),
+    (FrameType::HttpRespCall, Side::Runner),
+];
+
 /// Any bytes. In JSON a string with one character per byte.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]

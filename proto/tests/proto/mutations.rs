@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use plugin_proto::frame::HEADER_LEN;
-use plugin_proto::{FrameBuffer, FrameType, FrameWriter, Header};
+use plugin_proto::{FrameBuffer, FrameWriter, Header};
 
 use crate::capture::{Capture, feed};
-use crate::message::{Message, Side};
+use crate::damage::{Random, damage};
+use crate::message::{EVERY_VIEW, Message};
 
 /// Damaged frames in one run.
 const FRAMES: usize = 240_000;
@@ -17,18 +18,6 @@ const THREADS: u64 = 2;
 
 /// Recorded frames longer than this take part shortened: their length only costs time.
 const LONGEST: usize = 2048;
-
-const EVERY_VIEW: [(FrameType, Side); 9] = [
-    (FrameType::Error, Side::Runner),
-    (FrameType::PrepareConf, Side::Gateway),
-    (FrameType::PrepareConf, Side::Runner),
-    (FrameType::HttpReqCall, Side::Gateway),
-    (FrameType::HttpReqCall, Side::Runner),
-    (FrameType::ExtraInfo, Side::Gateway),
-    (FrameType::ExtraInfo, Side::Runner),
-    (FrameType::HttpRespCall, Side::Gateway),
-    (FrameType::HttpRespCall, Side::Runner),
-];
 
 #[test]
 fn damaged_frames_are_refused_or_read_to_their_last_byte() {
@@ -128,74 +117,4 @@ fn reads_the_same_again(message: &Message, writer: &mut FrameWriter) {
     let frame = buffer.frame().unwrap();
     let again = Message::read(message.side(), message.frame_type(), frame.data()).unwrap();
     assert_eq!(again, *message);
-}
-
-/// Damages a frame, header included, in one of the ways in which bytes go wrong.
-fn damage(stream: &mut Vec<u8>, recorded: &[Vec<u8>], random: &mut Random) {
-    if stream.is_empty() {
-        return;
-    }
-    let place = random.below(stream.len());
-    match random.below(7) {
-        0 => stream[place] ^= 1 << random.below(8),
-        1 => stream[place] = random.next() as u8,
-        2 => stream.truncate(place),
-        // A number inside the message: lengths, offsets and layouts are all of four or two bytes.
-        3 => write_number(stream, place & !3, &(random.next() as u32).to_le_bytes()),
-        4 => {
-            let near = [
-                0,
-                1,
-                2,
-                3,
-                4,
-                8,
-                0x7F,
-                0xFF,
-                0x7FFF_FFFF,
-                0x8000_0000,
-                u32::MAX,
-                stream.len() as u32,
-            ];
-            write_number(
-                stream,
-                place & !3,
-                &near[random.below(near.len())].to_le_bytes(),
-            );
-        }
-        5 => write_number(stream, place & !1, &(random.below(64) as u16).to_le_bytes()),
-        _ => {
-            let other = &recorded[random.below(recorded.len())];
-            let from = random.below(other.len());
-            let piece = &other[from..(from + 1 + random.below(64)).min(other.len())];
-            let end = if random.below(2) == 0 {
-                place
-            } else {
-                (place + piece.len()).min(stream.len())
-            };
-            stream.splice(place..end, piece.iter().copied());
-        }
-    }
-}
-
-fn write_number(stream: &mut [u8], place: usize, number: &[u8]) {
-    for (byte, new) in stream[place..].iter_mut().zip(number) {
-        *byte = *new;
-    }
-}
-
-/// The xorshift generator: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() >> 11) as usize % bound
-    }
 }
