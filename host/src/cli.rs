@@ -41,6 +41,8 @@ enum Command {
     Status(control::StatusArgs),
     Reload(control::ReloadArgs),
     Rollback(control::RollbackArgs),
+    Workers(control::WorkersArgs),
+    ReplaceWorker(control::ReplaceWorkerArgs),
     Version(version::VersionArgs),
     Worker(worker::WorkerArgs),
 }
@@ -55,6 +57,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => control::status(&args),
         Command::Reload(args) => control::reload(&args),
         Command::Rollback(args) => control::rollback(&args),
+        Command::Workers(args) => control::workers(&args),
+        Command::ReplaceWorker(args) => control::replace_worker(&args),
         Command::Version(args) => version::version(&args),
         Command::Worker(args) => worker::worker(args),
     };

@@ -1,4 +1,4 @@
-//! `plugin-host status`, `reload` and `rollback`: what is asked of a running host over its control
+//! `plugin-host status`, `reload`, `rollback`, `workers` and `replace-worker`: what is asked of a running host over its control
 //! socket. They are one file because they differ in a line each.
 
 use std::{fmt::Write as _, path::PathBuf};
@@ -65,6 +65,35 @@ pub(super) struct RollbackArgs {
     force: bool,
     #[command(flatten)]
     host: Host,
+}
+
+/// Show the worker processes of a running host
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct WorkersArgs {
+    #[command(flatten)]
+    host: Host,
+}
+
+/// Replace the worker of a running host by a new one, without losing a call
+///
+/// The new one loads every plugin first; then connections change hands between two calls. Memory
+/// that libraries of earlier versions have kept is free afterwards.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct ReplaceWorkerArgs {
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn workers(args: &WorkersArgs) -> u8 {
+    args.host.ask(Method::GET, "/v1/host", show_workers)
+}
+
+pub(super) fn replace_worker(args: &ReplaceWorkerArgs) -> u8 {
+    args.host.ask(Method::POST, "/v1/worker/replace", |_| {
+        "another worker serves\n".to_owned()
+    })
 }
 
 pub(super) fn status(args: &StatusArgs) -> u8 {
@@ -153,6 +182,34 @@ fn show_status(status: &Value) -> String {
         shown,
         "retired generations: {} still in use, {} unloaded, {} stuck",
         retired["draining"], retired["unloaded"], retired["stuck"]
+    );
+    shown
+}
+
+fn show_workers(overview: &Value) -> String {
+    let mut shown = String::new();
+    for worker in overview["workers"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            shown,
+            "worker {} (process {}, release {}) {}, for {} s",
+            worker["worker"],
+            worker["pid"],
+            text(worker, "version"),
+            text(worker, "phase"),
+            worker["uptime_seconds"]
+        );
+    }
+    let _ = writeln!(
+        shown,
+        "{} connections, {} idle, {} with an open call\n{} crashes, {} calls lost in them, {} connections cut; \
+         {} planned replacements",
+        overview["connections"],
+        overview["idle_connections"],
+        overview["open_calls"],
+        overview["crashes"],
+        overview["calls_lost"],
+        overview["connections_cut"],
+        overview["replacements"]
     );
     shown
 }

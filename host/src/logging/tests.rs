@@ -28,6 +28,10 @@ fn log_one_line(config: &LogConfig) -> Vec<(String, String)> {
     let logging = Logging {
         guard: Some(guard),
         losses,
+        lines: Lines {
+            queue: queue.clone(),
+            colours: false,
+        },
     };
     let subscriber = tracing_subscriber::registry().with(lines(config.format, queue, false));
     tracing::subscriber::with_default(subscriber, || {

@@ -39,6 +39,10 @@ pub struct Overview {
     pub workers: Vec<WorkerOverview>,
     /// Connections that have come to stay.
     pub connections: usize,
+    /// How many of them do nothing at this moment.
+    pub idle_connections: usize,
+    /// Calls that are open on the others.
+    pub open_calls: usize,
     /// Workers that died without having been told to.
     pub crashes: u64,
     /// Times that one worker took over from another.

@@ -72,10 +72,10 @@ impl HeldConnections {
         self.held.len()
     }
 
-    /// Whether no connection does anything at this moment.
-    pub(super) fn are_quiet(&self) -> bool {
-        let mut held = self.held.keys().filter_map(|slot| self.slots.slot(*slot));
-        held.all(|slot| slot.state() == State::Idle)
+    /// How many connections do this.
+    pub(super) fn count(&self, state: State) -> usize {
+        let slots = self.held.keys().filter_map(|slot| self.slots.slot(*slot));
+        slots.filter(|slot| slot.state() == state).count()
     }
 
     /// A worker has a connection that has come to stay.

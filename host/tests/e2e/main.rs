@@ -39,3 +39,4 @@ mod request_effects;
 mod response_effects;
 mod upgrades;
 mod upgrades_under_load;
+mod workers;

@@ -8,5 +8,5 @@ pub(crate) mod serving;
 pub(crate) mod versions;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Builder, Host, PATIENCE, wait_for};
+pub(crate) use host::{Builder, Host, PATIENCE, is_alive, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};
