@@ -6,6 +6,7 @@
 mod call;
 mod check;
 mod control;
+mod gateway;
 mod output;
 mod run;
 mod version;
@@ -36,15 +37,20 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Call(Box<call::CallArgs>),
+    Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
     Rehearse(check::RehearseArgs),
     Status(control::StatusArgs),
     Reload(control::ReloadArgs),
     Rollback(control::RollbackArgs),
+    Lift(control::LiftArgs),
     Workers(control::WorkersArgs),
     ReplaceWorker(control::ReplaceWorkerArgs),
     Version(version::VersionArgs),
+    UpgradeHost(control::UpgradeHostArgs),
     Worker(worker::WorkerArgs),
+    Resume(run::ResumeArgs),
+    Heir(run::HeirArgs),
 }
 
 /// The whole program: reads the command line, does what it says, gives the exit code.
@@ -52,14 +58,19 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
+        Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
         Command::Rehearse(_) => check::rehearse(),
         Command::Status(args) => control::status(&args),
         Command::Reload(args) => control::reload(&args),
         Command::Rollback(args) => control::rollback(&args),
+        Command::Lift(args) => control::lift(&args),
         Command::Workers(args) => control::workers(&args),
         Command::ReplaceWorker(args) => control::replace_worker(&args),
         Command::Version(args) => version::version(&args),
+        Command::UpgradeHost(args) => control::upgrade_host(&args),
+        Command::Resume(args) => run::resume(args),
+        Command::Heir(_) => run::heir(),
         Command::Worker(args) => worker::worker(args),
     };
     ExitCode::from(code)

@@ -146,6 +146,13 @@ impl Connection {
         })
     }
 
+    /// Whether the host has neither closed this connection nor sent what nobody asked for; for one
+    /// on which no call is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Hands over a route's plugins, each with its configuration, and gets the token that calls
     /// carry to mean them.
     ///
@@ -291,6 +298,29 @@ async fn send(stream: &mut UnixStream, frame: &[u8]) -> Result<(), ClientError> 
             what: "room for a frame",
             patience: FRAME_PATIENCE,
         }),
+    }
+}
+
+/// The values of a header in one, as a variable has them; its name is in lower case with underscores
+/// for dashes. None where there is no such header.
+pub(crate) fn joined(headers: &[Field], name: &str) -> Option<Vec<u8>> {
+    let named = headers.iter().filter(|header| {
+        let other = header.name.iter().map(|byte| match byte {
+            b'-' => b'_',
+            other => other.to_ascii_lowercase(),
+        });
+        other.eq(name.bytes())
+    });
+    let values: Vec<_> = named.filter_map(|header| header.value.as_deref()).collect();
+    let separator: &[u8] = if name == "cookie" { b"; " } else { b", " };
+    (!values.is_empty()).then(|| values.join(separator))
+}
+
+/// A host without the port that may follow it; the colons of an IPv6 address stand in brackets.
+pub(crate) fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
+        _ => host,
     }
 }
 

@@ -88,12 +88,18 @@ pub struct Limits {
     pub max_tokens: usize,
     /// Most bytes for frames above 64 KiB, of all connections together.
     pub max_body_memory: usize,
+    /// Most bytes that the mapped libraries of retired plugins occupy before the worker is replaced.
+    pub retired_memory: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
     pub call_budget: Duration,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
+    /// Deaths of workers within the window that put a plugin into quarantine.
+    pub quarantine_crashes: usize,
+    /// The window.
+    pub quarantine_window: Duration,
 }
 
 /// What is logged, how, and where to.
@@ -478,6 +484,7 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         max_extra_info_rounds: layers.value(&settings::MAX_EXTRA_INFO_ROUNDS, whole(1, 10_000)),
         max_tokens: layers.value(&settings::MAX_TOKENS, whole(16, 16_777_216)),
         max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
+        retired_memory: layers.value(&settings::RETIRED_MEMORY, size(0, 1 << 40)),
         frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
             value::duration(written, milliseconds(10)..=seconds(600))
         }),
@@ -486,6 +493,10 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         }),
         drain_time: layers.value(&settings::DRAIN_TIME, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
+        }),
+        quarantine_crashes: layers.value(&settings::QUARANTINE_CRASHES, whole(1, 1_000)),
+        quarantine_window: layers.value(&settings::QUARANTINE_WINDOW, |written| {
+            value::duration(written, seconds(1)..=seconds(24 * 3_600))
         }),
     };
     if limits.max_body_memory < limits.max_frame_bytes {

@@ -9,6 +9,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `POST /v1/reload?force=true` | [`Reloaded`] |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
+//! | `POST /v1/plugins/NAME/lift` | [`Reloaded`] |
 //!
 //! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
 //! `detail`.
@@ -127,6 +128,7 @@ pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/plugins/{name}/rollback", post(rollback))
+        .route("/v1/plugins/{name}/lift", post(lift))
         .with_state(keeper);
     let served = match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => axum::serve(listener, router).await,
@@ -180,6 +182,17 @@ async fn rollback(
             detail: error.to_string(),
         }),
     }
+}
+
+async fn lift(
+    State(keeper): State<mpsc::Sender<Request>>,
+    Named(plugin): Named<String>,
+) -> Result<Json<Reloaded>, Refused> {
+    tracing::info!(plugin, "an operator lifts a quarantine");
+    ask(&keeper, |done| Request::Lift { plugin, done })
+        .await?
+        .map(Json)
+        .map_err(|error| Refused::new(StatusCode::NOT_FOUND, error.to_string()))
 }
 
 async fn ask<T>(

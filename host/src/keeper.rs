@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::plugin::{
     discovery::{Candidate, Problem},
-    manager::{Manager, RollbackError, Status, Vetoes},
+    manager::{Manager, NotQuarantined, Restored, RollbackError, Status, Vetoes},
     scan::{Scan, Scanner, Seen},
     watch::Watch,
 };
@@ -53,6 +53,13 @@ pub enum Request {
         vetoes: Vetoes,
         /// The version that serves now, or why not.
         done: oneshot::Sender<Result<String, RollbackError>>,
+    },
+    /// Let versions be loaded again that are in quarantine, and try them.
+    Lift {
+        /// The plugin's name.
+        plugin: String,
+        /// Answered when its files have been tried.
+        done: oneshot::Sender<Result<Reloaded, NotQuarantined>>,
     },
     /// Tell what there is.
     Status {
@@ -145,6 +152,16 @@ impl Keeper {
         (keeper, ask)
     }
 
+    /// Takes over what an earlier worker has done: only files that it has not tried are loaded, and
+    /// what it served goes when its files have gone. To be called before [`Keeper::run`].
+    pub fn resume(&mut self, restored: Restored) {
+        let scanner = &mut self.eyes().scanner;
+        for (place, files) in &restored.tried {
+            scanner.has_handed_out(place, files);
+        }
+        self.failed.extend(restored.failed);
+    }
+
     /// Ready when what the directory held at the start has been tried.
     pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut settled = self.settled.subscribe();
@@ -195,18 +212,24 @@ impl Keeper {
         let mut serving = 0;
         for (place, result) in results {
             match result {
-                Ok(_) => serving += 1,
+                Ok(_) => {
+                    self.failed.remove(&place);
+                    serving += 1;
+                }
                 Err(error) => {
                     self.failed.insert(place);
                     tracing::error!(plugin = %error.plugin, version = %error.version, "{error}");
                 }
             }
         }
+        self.manager.all_has_been_tried().await;
         tracing::info!(
             serving,
             problems = scan.problems.len() + tried - serving,
             "the plugin directory has been read"
         );
+        // What is restored may have lost its files.
+        self.take_out_what_is_gone().await;
     }
 
     /// Looks until what has just been put there has come to rest, for at most [`SETTLING_TIME`].
@@ -338,6 +361,23 @@ impl Keeper {
         }
     }
 
+    /// Looks at the directory and waits until everything that is new there has been tried.
+    async fn reload(&mut self, vetoes: Vetoes) -> Reloaded {
+        let scan = self.scan_settled().await;
+        let mut reloaded = Reloaded {
+            problems: self.take_in(scan, vetoes).await,
+            ..Reloaded::default()
+        };
+        while let Some(tried) = self.loading.join_next().await {
+            match self.finish(tried) {
+                Some(Ok(loaded)) => reloaded.loaded.push(loaded),
+                Some(Err(problem)) => reloaded.problems.push(problem),
+                None => {}
+            }
+        }
+        reloaded
+    }
+
     async fn serve(&mut self, request: Request) {
         match request {
             Request::Reload { vetoes, done } => {
@@ -345,20 +385,20 @@ impl Keeper {
                     self.eyes().scanner.forget(&place);
                 }
                 self.eyes().scanner.tell_again();
-                let scan = self.scan_settled().await;
-                let mut reloaded = Reloaded {
-                    problems: self.take_in(scan, vetoes).await,
-                    ..Reloaded::default()
-                };
-                while let Some(tried) = self.loading.join_next().await {
-                    match self.finish(tried) {
-                        Some(Ok(loaded)) => reloaded.loaded.push(loaded),
-                        Some(Err(problem)) => reloaded.problems.push(problem),
-                        None => {}
-                    }
-                }
                 // Who asked may have gone away meanwhile.
-                let _ = done.send(reloaded);
+                let _ = done.send(self.reload(vetoes).await);
+            }
+            Request::Lift { plugin, done } => {
+                let lifted = match self.manager.lift(&plugin).await {
+                    Ok(lifted) => {
+                        for place in &lifted.places {
+                            self.eyes().scanner.forget(place);
+                        }
+                        Ok(self.reload(Vetoes::Count).await)
+                    }
+                    Err(error) => Err(error),
+                };
+                let _ = done.send(lifted);
             }
             Request::Rollback {
                 plugin,

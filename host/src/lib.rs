@@ -5,6 +5,7 @@
 //! `docs/architecture.md` tells how a request flows through them, and what they never do.
 
 pub mod cli;
+pub mod gateway;
 pub mod client;
 pub mod lifecycle;
 pub mod supervisor;
@@ -22,4 +23,5 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod memory;
+pub mod crash;
 pub mod shared_memory;

@@ -20,7 +20,10 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixDatagram};
 
-use crate::server::handover::{MAX_BYTES_ALONG, Passed};
+use crate::{
+    crash::{KnownGeneration, Mapping, Quarantined},
+    server::handover::{MAX_BYTES_ALONG, Passed},
+};
 
 /// Version of these messages. A supervisor works with workers of this version and the one before.
 pub const PROTOCOL: u32 = 1;
@@ -28,8 +31,8 @@ pub const PROTOCOL: u32 = 1;
 /// Bytes of one message, at most: what the kernel takes by default is a little more.
 const MAX_MESSAGE_BYTES: usize = MAX_BYTES_ALONG + 64 * 1024;
 
-/// Descriptors in one message, at most.
-const MAX_DESCRIPTORS: usize = 16;
+/// Descriptors in one message, at most; the kernel takes 253.
+pub const MAX_DESCRIPTORS: usize = 250;
 
 /// From the supervisor to a worker.
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,6 +85,9 @@ pub struct Start {
     pub kept_dir: PathBuf,
     /// The worker of each journal that comes along, and whether it lives.
     pub journals: Vec<(u32, bool)>,
+    /// Builds of plugins that must not be loaded.
+    #[serde(default)]
+    pub quarantined: Vec<Quarantined>,
     /// Whether log lines may have colours.
     pub colours: bool,
     /// Whether to accept connections at once.
@@ -101,6 +107,20 @@ pub enum ToSupervisor {
     },
     /// What its predecessor served serves here too.
     Ready,
+    /// A library is about to be opened.
+    Loading(KnownGeneration),
+    /// The code that the worker has mapped, or the next part of that.
+    Mappings {
+        /// Whether this is the first part.
+        first: bool,
+        /// The part.
+        mappings: Vec<Mapping>,
+    },
+    /// A plugin does not give an event loop back: the worker cannot go on.
+    StuckLoop {
+        /// The number of its generation.
+        plugin: u64,
+    },
     /// A connection that has come to stay. Descriptor: a duplicate of it.
     Register(Passed),
     /// A registered connection has ended.
@@ -214,6 +234,26 @@ impl Link {
             received => received,
         }
     }
+}
+
+/// Sends a message without bytes, or fails where the queue is full.
+///
+/// # Errors
+/// The queue is full, or the other side is gone.
+pub fn send_now(
+    socket: BorrowedFd<'_>,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    send_once(socket, &serde_json::to_vec(message)?, descriptors)
+}
+
+/// Takes a message that has arrived already; `None` where the other side is gone.
+///
+/// # Errors
+/// Nothing has arrived, or what has is no message.
+pub fn receive_now<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<Received<M>>> {
+    receive_once(socket)
 }
 
 fn send_once(

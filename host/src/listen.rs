@@ -6,7 +6,7 @@
 //! the lock that hosts on one address share. This module never accepts a connection.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -105,6 +105,26 @@ impl Binding {
             lock,
         };
         Ok((binding, UnixListener::from(socket)))
+    }
+
+    /// A socket file that the program before this one had bound, in the same process; `inode` is its
+    /// [`Binding::inode`].
+    pub fn adopt(path: &Path, inode: OwnedFd, lock: AddressLock) -> Self {
+        Self {
+            path: path.to_owned(),
+            inode,
+            lock,
+        }
+    }
+
+    /// What the socket file is known by.
+    pub fn inode(&self) -> BorrowedFd<'_> {
+        self.inode.as_fd()
+    }
+
+    /// Where the socket file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the path still leads to the socket that this process bound.

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod manager;
+pub mod kept;
 pub mod registry;
 pub mod rehearsal;
 

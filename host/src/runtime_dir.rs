@@ -15,7 +15,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub struct RuntimeDir {
     shared: PathBuf,
     private: PathBuf,
     /// Holds the lock that tells others that the owner of `private` lives.
-    _owner: OwnedFd,
+    owner: OwnedFd,
 }
 
 /// Why there is no runtime directory.
@@ -102,11 +102,26 @@ impl RuntimeDir {
                 return Ok(Self {
                     shared,
                     private,
-                    _owner: owner,
+                    owner,
                 });
             }
         }
         Err(RuntimeDirError::NoNameLeft { path: shared })
+    }
+
+    /// The directory that the program before this one had opened, in the same process; `owner` is
+    /// its [`RuntimeDir::owner`].
+    pub fn adopt(shared: &Path, private: &Path, owner: OwnedFd) -> Self {
+        Self {
+            shared: shared.to_owned(),
+            private: private.to_owned(),
+            owner,
+        }
+    }
+
+    /// What tells others that the owner lives, for as long as it is open.
+    pub fn owner(&self) -> BorrowedFd<'_> {
+        self.owner.as_fd()
     }
 
     /// Where the directory of a listen address is, or would be.

@@ -8,7 +8,10 @@
 
 pub mod api;
 mod child;
+pub mod estate;
 mod held;
+mod post_mortem;
+pub mod renewal;
 mod succession;
 
 use std::{
@@ -18,17 +21,15 @@ use std::{
     io::{self, Write},
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::{DirBuilderExt, OpenOptionsExt},
-            net::UnixListener,
-        },
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
-    process::ExitStatus,
     sync::Arc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::sleep,
@@ -36,15 +37,18 @@ use tokio::{
 
 use crate::{
     config::Config,
+    crash::{KilledFor, KnownGeneration, Mapping, Quarantine},
     link::{PROTOCOL, Received, Start, ToSupervisor, ToWorker},
+    listen::Binding,
     logging::Lines,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
-    shared_memory::connections::{ConnectionSlots, OpenCall, State},
+    shared_memory::connections::{ConnectionSlots, State},
 };
 use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
-use held::{HeldConnections, Left};
+use estate::Estate;
+use held::HeldConnections;
 
 pub use child::COMMAND;
 
@@ -86,7 +90,11 @@ pub enum SupervisorError {
 #[derive(Debug)]
 pub struct Host {
     /// The socket that the gateway connects to.
-    pub listener: UnixListener,
+    pub listener: OwnedFd,
+    /// Its file.
+    pub binding: Arc<Binding>,
+    /// Where this program's file is, and where that of the next release will be.
+    pub program: PathBuf,
     /// The configuration in force.
     pub config: Arc<Config>,
     /// Everything that was typed after `plugin-host run`: workers get it too.
@@ -102,17 +110,28 @@ pub struct Host {
 pub(crate) enum Request {
     /// Replace the worker now.
     Replace(oneshot::Sender<Result<(), String>>),
+    /// Go on as the program that is at [`Host::program`] now.
+    Renew(oneshot::Sender<Result<(), String>>),
+    /// Let a plugin go that is in quarantine, with a clean record.
+    Lift {
+        /// Its name.
+        plugin: String,
+        /// Told when that is done.
+        done: oneshot::Sender<()>,
+    },
     /// Tell how it stands with the workers.
     Overview(oneshot::Sender<Overview>),
 }
 
-/// Serves until told to stop, and the last worker has ended. To be called on the main thread: the
+/// Serves until told to stop, and the last worker has ended; goes on with an estate where there is
+/// one. To be called on the main thread: the
 /// kernel ends workers together with the thread that started them.
 ///
 /// # Errors
 /// It could not start.
 pub fn run(
     host: Host,
+    estate: Option<Estate>,
     shutdown: watch::Receiver<Shutdown>,
     rescan: Arc<Notify>,
 ) -> Result<(), SupervisorError> {
@@ -123,12 +142,21 @@ pub fn run(
     runtime.block_on(async {
         let (events, from_workers) = mpsc::channel(WAITING_EVENTS);
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
-        let supervisor = Supervisor::new(host, events)?;
+        let (program, arguments) = (host.program.clone(), host.arguments.clone());
+        let supervisor = match estate {
+            None => Supervisor::new(host, events)?,
+            Some(estate) => Supervisor::resume(host, estate, events)
+                .map_err(failed("what the release before has left useful"))?,
+        };
         // Dropped at the end, which removes the socket if it is still ours.
         let _api = api::serve(
             &supervisor.runtime_dir,
-            ask,
-            supervisor.serving_path.subscribe(),
+            api::Api {
+                supervisor: ask,
+                serving: supervisor.serving_path.subscribe(),
+                program,
+                arguments: arguments.into(),
+            },
         );
         supervisor
             .supervise(from_workers, requests, shutdown, rescan)
@@ -144,6 +172,8 @@ fn failed(what: &'static str) -> impl Fn(io::Error) -> SupervisorError {
 #[derive(Debug)]
 struct Supervisor {
     config: Arc<Config>,
+    program: PathBuf,
+    binding: Arc<Binding>,
     arguments: Vec<OsString>,
     runtime_dir: RuntimeDir,
     config_file: Option<(PathBuf, PathBuf)>,
@@ -171,14 +201,21 @@ struct Supervisor {
     /// When the next worker may be started, where that has to wait.
     start_at: Option<Instant>,
     stopping: Option<Shutdown>,
+    /// When the program of the next release takes over.
+    renewing: Option<Instant>,
     counts: Counts,
+    /// Builds of plugins that have ended too many workers.
+    quarantine: Quarantine,
+    /// Reports of deaths that are being written.
+    reports: Vec<JoinHandle<()>>,
 }
 
 /// What has happened so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Counts {
     crashes: u64,
     replacements: u64,
+    renewals: u64,
     calls_lost: u64,
     connections_cut: u64,
 }
@@ -190,6 +227,31 @@ struct Worker {
     private_dir: PathBuf,
     /// Its release, once it has said it.
     version: Option<String>,
+    /// What it has loaded, or tried to.
+    generations: Vec<KnownGeneration>,
+    /// The code that it has mapped.
+    mappings: Vec<Mapping>,
+    /// Why it was killed, if it was.
+    killed_for: Option<KilledFor>,
+}
+
+impl Worker {
+    fn new(child: Child, phase: Phase, private_dir: PathBuf) -> Self {
+        Self {
+            child,
+            phase,
+            private_dir,
+            version: None,
+            generations: Vec::new(),
+            mappings: Vec::new(),
+            killed_for: None,
+        }
+    }
+
+    fn kill(&mut self, reason: KilledFor) {
+        self.killed_for = Some(reason);
+        self.child.kill();
+    }
 }
 
 /// What a worker is there for.
@@ -225,23 +287,33 @@ struct Given {
 
 impl Supervisor {
     fn new(host: Host, events: mpsc::Sender<(u32, FromWorker)>) -> Result<Self, SupervisorError> {
-        let config = host.config;
         let slots = ConnectionSlots::create(
-            config.limits.max_connections * 2 + SPARE_SLOTS,
+            host.config.limits.max_connections * 2 + SPARE_SLOTS,
             crate::tokens::first_number(),
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
         make_directory(&kept).map_err(failed("a directory for good generations"))?;
+        Self::with(host, slots, events)
+    }
+
+    fn with(
+        host: Host,
+        slots: ConnectionSlots,
+        events: mpsc::Sender<(u32, FromWorker)>,
+    ) -> Result<Self, SupervisorError> {
+        let config = host.config;
         let config_file = copy_configuration(&config, host.runtime_dir.private())
             .map_err(failed("a copy of the configuration"))?;
         Ok(Self {
             connections: HeldConnections::new(slots, config.response_failure),
-            config,
+            config: Arc::clone(&config),
             config_file,
             arguments: host.arguments,
+            program: host.program,
+            binding: host.binding,
             runtime_dir: host.runtime_dir,
-            listener: Arc::new(host.listener.into()),
+            listener: Arc::new(host.listener),
             log: host.log,
             events,
             workers: BTreeMap::new(),
@@ -255,7 +327,13 @@ impl Supervisor {
             young_deaths: 0,
             start_at: None,
             stopping: None,
+            renewing: None,
             counts: Counts::default(),
+            quarantine: Quarantine::new(
+                config.limits.quarantine_crashes,
+                config.limits.quarantine_window,
+            ),
+            reports: Vec::new(),
         })
     }
 
@@ -266,19 +344,21 @@ impl Supervisor {
         mut shutdown: watch::Receiver<Shutdown>,
         rescan: Arc<Notify>,
     ) {
-        self.start_serving();
+        if self.serving.is_none() {
+            self.start_serving();
+        }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while self.stopping.is_none() || !self.workers.is_empty() {
             let start_in = self
                 .start_at
                 .map(|at| at.saturating_duration_since(Instant::now()));
+            let renew_in = self
+                .renewing
+                .map(|at| at.saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
-                Some((number, event)) = from_workers.recv() => match event {
-                    FromWorker::Said(received) => self.hear(number, received),
-                    FromWorker::Died(status) => self.bury(number, status),
-                },
+                Some((number, event)) = from_workers.recv() => self.take(number, event),
                 // An error means that nobody can ask for a stop any more, which is one.
                 changed = shutdown.changed(), if self.stopping.is_none() => {
                     let how = changed.map_or(Shutdown::Drain, |()| *shutdown.borrow());
@@ -287,10 +367,27 @@ impl Supervisor {
                 () = sleep(start_in.unwrap_or_default()), if start_in.is_some() => {
                     self.start_serving();
                 }
+                () = sleep(renew_in.unwrap_or_default()), if renew_in.is_some() => {
+                    while let Ok((number, event)) = from_workers.try_recv() {
+                        self.take(number, event);
+                    }
+                    self.renew();
+                }
                 Some(request) = requests.recv() => self.answer(request),
                 () = rescan.notified() => self.tell_serving(ToWorker::Rescan),
                 _ = ticks.tick() => self.look_around(),
             }
+        }
+        for report in self.reports {
+            // One that panicked has said so.
+            let _ = report.join();
+        }
+    }
+
+    fn take(&mut self, number: u32, event: FromWorker) {
+        match event {
+            FromWorker::Said(received) => self.hear(number, received),
+            FromWorker::Died(status) => self.bury(number, status),
         }
     }
 
@@ -322,6 +419,7 @@ impl Supervisor {
                 max_connections: self.config.limits.max_connections,
                 private_dir: private_dir.clone(),
                 kept_dir: kept_dir(&self.runtime_dir),
+                quarantined: self.quarantine.list().to_vec(),
                 colours: self.log.has_colours(),
                 journals: self
                     .journals
@@ -344,12 +442,7 @@ impl Supervisor {
             pid = child.pid.as_raw_nonzero(),
             "started a worker"
         );
-        let worker = Worker {
-            child,
-            phase: Phase::Starting,
-            private_dir,
-            version: None,
-        };
+        let worker = Worker::new(child, Phase::Starting, private_dir);
         self.workers.insert(number, worker);
         Ok(number)
     }
@@ -416,6 +509,24 @@ impl Supervisor {
                 self.journals
                     .retain(|(of, _)| living.contains_key(of) || !workers.contains(of));
             }
+            ToSupervisor::Loading(generation) => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.generations.push(generation);
+                }
+            }
+            ToSupervisor::Mappings { first, mappings } => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    if first {
+                        worker.mappings.clear();
+                    }
+                    worker.mappings.extend(mappings);
+                }
+            }
+            ToSupervisor::StuckLoop { plugin } => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.kill(KilledFor::StuckLoop { plugin });
+                }
+            }
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && matches!(worker.phase, Phase::Leaving(_))
@@ -462,24 +573,9 @@ impl Supervisor {
                 protocol,
                 "a worker of a release that is too far from this one: restart the gateway's host"
             );
-            worker.child.kill();
+            worker.kill(KilledFor::Other);
         }
         worker.version = Some(version);
-    }
-
-    fn report(&mut self, number: u32, worker: &Worker, status: ExitStatus, left: &Left) {
-        self.counts.crashes += 1;
-        self.counts.calls_lost += left.calls.len() as u64;
-        self.counts.connections_cut += left.cut as u64;
-        tracing::error!(
-            worker = number,
-            %status,
-            milliseconds = millis(worker.child.started.elapsed()),
-            calls = ?left.calls.iter().map(shown).collect::<Vec<_>>(),
-            connections_cut = left.cut,
-            connections_saved = left.alive.len(),
-            "a worker has died"
-        );
     }
 
     fn stop(&mut self, how: Shutdown) {
@@ -492,7 +588,7 @@ impl Supervisor {
                 worker.phase = Phase::Stopping;
             } else if worker.phase != Phase::Stopping {
                 worker.phase = Phase::Stopping;
-                worker.child.kill();
+                worker.kill(KilledFor::Other);
             }
         }
         self.successor = None;
@@ -501,6 +597,13 @@ impl Supervisor {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Replace(asked) => self.replace(Some(asked)),
+            Request::Renew(asked) => {
+                let _ = asked.send(self.begin_to_renew());
+            }
+            Request::Lift { plugin, done } => {
+                self.quarantine.lift(&plugin);
+                let _ = done.send(());
+            }
             Request::Overview(asked) => {
                 let _ = asked.send(self.overview());
             }
@@ -523,6 +626,9 @@ impl Supervisor {
             connections: self.connections.len(),
             idle_connections: self.connections.count(State::Idle),
             open_calls: self.connections.count(State::InCall),
+            quarantined: self.quarantine.list().to_vec(),
+            release: env!("CARGO_PKG_VERSION"),
+            renewals: self.counts.renewals,
             crashes: self.counts.crashes,
             replacements: self.counts.replacements,
             calls_lost: self.counts.calls_lost,
@@ -577,10 +683,6 @@ impl Phase {
             Self::Stopping => "stopping",
         }
     }
-}
-
-fn shown(call: &OpenCall) -> String {
-    format!("{:?} {}", call.kind, call.request)
 }
 
 fn kept_dir(runtime_dir: &RuntimeDir) -> PathBuf {

@@ -20,18 +20,20 @@ use tokio::{
     sync::{Notify, mpsc, watch},
 };
 
-use attachment::{Attachment, Orders};
+use attachment::{Attachment, Orders, Told};
 
 use crate::{
     config::Config,
     control,
+    crash::{self, Quarantined},
     keeper::{Keeper, Request},
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
     pipeline::Pipeline,
     plugin::{
-        manager::{Manager, Options},
+        manager::{Announcement, Manager, Options},
+        metadata::{Build, Digest, PluginName},
         registry::Registry,
     },
     runtime_dir::AddressLock,
@@ -59,6 +61,13 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a worker that is to take over waits for its plugins; what takes longer goes on while it
 /// serves.
 const READY_TIME: Duration = Duration::from_secs(15);
+
+/// When the supervisor is told what is mapped, after a library was announced: soon, and once more
+/// where opening it takes longer.
+const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
+
+/// Mappings in one message.
+const MAPPINGS_AT_ONCE: usize = 256;
 
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
@@ -98,6 +107,9 @@ pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerErro
 
 async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerError> {
     threads::follow_in(attachment.threads.clone());
+    if let Err(error) = crash::install(&attachment.threads) {
+        tracing::warn!(%error, "a crash will leave no record of its own");
+    }
     let registry = Arc::new(Registry::new());
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
@@ -114,7 +126,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         renewed,
     };
     let tokens = Arc::new(Tokens::outliving(outliving, bounds, to_compile));
-    let _ = tell.send((ToSupervisor::Journal, vec![passed_on]));
+    let _ = tell.send(Told::with(ToSupervisor::Journal, passed_on));
     tokio::spawn(pass_journals_on(renewals, tell.clone()));
     let followed = inherit_tokens(&mut attachment, &tokens, &tell);
     let (events, happened) = mpsc::unbounded_channel();
@@ -160,6 +172,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .and_then(|link| attachment::serve(link, orders))
         .map_err(start("the link to the supervisor"))?;
 
+    let (announce, announced) = mpsc::unbounded_channel();
+    tokio::spawn(pass_announcements_on(announced, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
         Arc::clone(&compiler),
@@ -172,15 +186,23 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            announce: Some(announce),
+            kept_dir: Some(attachment.start.kept_dir.clone()),
+            retired_memory: config.limits.retired_memory as u64,
         },
         compiler,
     ));
-    let (keeper, requests) = Keeper::new(
+    tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
+    let restored = manager.restore(builds(&attachment.start.quarantined)).await;
+    // Only now: it replaces what is restored.
+    tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
+    let (mut keeper, requests) = Keeper::new(
         Arc::clone(&manager),
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
     );
+    keeper.resume(restored);
     let settled = keeper.settled();
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
@@ -206,7 +228,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
 }
 
 /// What is told to the supervisor, with descriptors.
-type Telling = mpsc::UnboundedSender<(ToSupervisor, Vec<OwnedFd>)>;
+type Telling = mpsc::UnboundedSender<Told>;
 
 /// Takes over the tokens of earlier workers; gives those that still live, and are followed.
 fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) -> Vec<u32> {
@@ -219,7 +241,7 @@ fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) 
         .map(|((worker, _), journal)| (*worker, Reader::new(journal)))
         .unzip();
     let mut inherited = tokens.restore(journals, now);
-    let _ = tell.send((ToSupervisor::Absorbed { workers }, Vec::new()));
+    let _ = tell.send(ToSupervisor::Absorbed { workers }.into());
     let followed = living
         .into_iter()
         .map(|((worker, _), journal)| {
@@ -234,8 +256,82 @@ fn inherit_tokens(attachment: &mut Attachment, tokens: &Tokens, tell: &Telling) 
 async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: Telling) {
     while let Some(journal) = renewals.recv().await {
         // Nobody listens only where this process is about to end.
-        let _ = tell.send((ToSupervisor::Journal, vec![journal]));
+        let _ = tell.send(Told::with(ToSupervisor::Journal, journal));
     }
+}
+
+/// Tells the supervisor of each library before it is opened, and what is mapped afterwards.
+async fn pass_announcements_on(
+    mut announced: mpsc::UnboundedReceiver<Announcement>,
+    tell: Telling,
+) {
+    while let Some(first) = announced.recv().await {
+        let mut next = Some(first);
+        while let Some(announcement) = next {
+            let told = ToSupervisor::Loading(announcement.generation);
+            let _ = tell.send(Told::for_sure(told, announcement.heard));
+            next = announced.try_recv().ok();
+        }
+        for wait in MAPPED_AFTER {
+            tokio::time::sleep(wait).await;
+            let mappings = crash::mappings().unwrap_or_default();
+            for (part, mappings) in mappings.chunks(MAPPINGS_AT_ONCE).enumerate() {
+                let told = ToSupervisor::Mappings {
+                    first: part == 0,
+                    mappings: mappings.to_vec(),
+                };
+                let _ = tell.send(told.into());
+            }
+            if !announced.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+/// What the supervisor has put into quarantine. It holds only what a worker told it.
+fn builds(quarantined: &[Quarantined]) -> Vec<Build> {
+    quarantined
+        .iter()
+        .filter_map(|quarantined| {
+            let culprit = &quarantined.culprit;
+            Some(Build {
+                name: PluginName::try_from(culprit.name.clone()).ok()?,
+                version: culprit.version.parse().ok()?,
+                digest: Digest::try_from(culprit.digest.clone()).ok()?,
+            })
+        })
+        .collect()
+}
+
+/// The worker that serves writes what the next one has to know.
+async fn keep_while_serving(manager: Arc<Manager>, mut state: watch::Receiver<Shutdown>) {
+    loop {
+        let serves = *state.borrow_and_update() == Shutdown::Running;
+        let changed = if serves {
+            tokio::select! {
+                changed = state.changed() => changed,
+                () = async {
+                    manager.begin_keeping().await;
+                    std::future::pending().await
+                } => return,
+            }
+        } else {
+            manager.stop_keeping().await;
+            state.changed().await
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks to be replaced when too much memory belongs to plugins that are gone.
+async fn wish_beyond_budget(over_budget: impl Future<Output = ()>, tell: Telling) {
+    over_budget.await;
+    let reason = "libraries of retired plugins occupy more than --retired-memory".to_owned();
+    // Nobody listens only where this process is about to end.
+    let _ = tell.send(ToSupervisor::Wish { reason }.into());
 }
 
 /// Says that this worker could take over, as soon as what it found in the plugin directory serves
@@ -251,7 +347,7 @@ async fn say_ready(settled: impl Future<Output = ()>, tokens: Arc<Tokens>, tell:
         tracing::warn!("some plugin takes its time; its routes wait for it");
     }
     // Nobody listens only where this process is about to end.
-    let _ = tell.send((ToSupervisor::Ready, Vec::new()));
+    let _ = tell.send(ToSupervisor::Ready.into());
 }
 
 /// Starts the event loops; the receiver ends when all of them have.

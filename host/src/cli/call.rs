@@ -3,7 +3,7 @@
 //! What was typed becomes an [`Exchange`]; the call is the client's; what came of it is told by
 //! `effect`, and shown by `show` to people or scripts.
 
-mod effect;
+pub(super) mod effect;
 mod show;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,7 +1,11 @@
 //! `plugin-host status`, `reload`, `rollback`, `workers` and `replace-worker`: what is asked of a running host over its control
 //! socket. They are one file because they differ in a line each.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use hyper::Method;
@@ -10,9 +14,18 @@ use serde_json::Value;
 use super::output;
 use crate::{
     config::{Config, Environment, Flags, settings},
-    control::{self, client},
+    control::{
+        self,
+        client::{self, ControlError},
+    },
     runtime_dir::RuntimeDir,
 };
+
+/// How it stands with the workers.
+const OVERVIEW: &str = "/v1/host";
+
+/// How often it is looked whether a host has become its next release.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// Which host is meant.
 #[derive(Debug, Args)]
@@ -67,6 +80,23 @@ pub(super) struct RollbackArgs {
     host: Host,
 }
 
+/// Load a plugin again that was put into quarantine for ending its workers
+///
+/// Its record is clean afterwards. A new file of the plugin ends a quarantine too.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct LiftArgs {
+    /// The plugin's name
+    plugin: String,
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn lift(args: &LiftArgs) -> u8 {
+    let target = format!("/v1/plugins/{}/lift", percent_encoded(&args.plugin));
+    args.host.ask(Method::POST, &target, show_reload)
+}
+
 /// Show the worker processes of a running host
 #[derive(Debug, Args)]
 #[command(after_help = super::HELP)]
@@ -86,8 +116,45 @@ pub(super) struct ReplaceWorkerArgs {
     host: Host,
 }
 
+/// Make a running host go on as the program that has replaced its own on disk
+///
+/// The gateway's child stays the same process, no connection is closed and no call is lost. A
+/// program that cannot take over, or does not understand the configuration, changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct UpgradeHostArgs {
+    #[command(flatten)]
+    host: Host,
+}
+
+pub(super) fn upgrade_host(args: &UpgradeHostArgs) -> u8 {
+    args.host.ask_with(async |socket| {
+        let before = client::ask(socket, Method::GET, OVERVIEW).await?;
+        let heir = client::ask(socket, Method::POST, "/v1/host/renew").await?;
+        let until = Instant::now() + client::PATIENCE;
+        while Instant::now() < until {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            // It does not answer while one program takes the place of the other.
+            let Ok(now) = client::ask(socket, Method::GET, OVERVIEW).await else {
+                continue;
+            };
+            if now["renewals"] != before["renewals"]
+                && now["replacements"] != before["replacements"]
+            {
+                return Ok(format!(
+                    "release {} serves, its worker too\n",
+                    text(&heir, "release")
+                ));
+            }
+        }
+        Err(ControlError::Refused(
+            "the host is still its old self, or its old worker serves; its log says why".to_owned(),
+        ))
+    })
+}
+
 pub(super) fn workers(args: &WorkersArgs) -> u8 {
-    args.host.ask(Method::GET, "/v1/host", show_workers)
+    args.host.ask(Method::GET, OVERVIEW, show_workers)
 }
 
 pub(super) fn replace_worker(args: &ReplaceWorkerArgs) -> u8 {
@@ -118,6 +185,16 @@ pub(super) fn rollback(args: &RollbackArgs) -> u8 {
 
 impl Host {
     fn ask(&self, method: Method, target: &str, show: impl Fn(&Value) -> String) -> u8 {
+        self.ask_with(async |socket| {
+            let answer = client::ask(socket, method, target).await?;
+            Ok(match self.json {
+                true => format!("{answer:#}\n"),
+                false => show(&answer),
+            })
+        })
+    }
+
+    fn ask_with(&self, ask: impl AsyncFnOnce(&Path) -> Result<String, ControlError>) -> u8 {
         let socket = match self.control_socket() {
             Ok(socket) => socket,
             Err(reason) => return output::refuse(&reason),
@@ -129,9 +206,8 @@ impl Host {
             Ok(runtime) => runtime,
             Err(error) => return output::fail(&error.to_string()),
         };
-        match runtime.block_on(client::ask(&socket, method, target)) {
-            Ok(answer) if self.json => output::print(&format!("{answer:#}\n")),
-            Ok(answer) => output::print(&show(&answer)),
+        match runtime.block_on(ask(&socket)) {
+            Ok(answer) => output::print(&answer),
             Err(error) => output::fail(&error.to_string()),
         }
     }
@@ -177,11 +253,30 @@ fn show_status(status: &Value) -> String {
     if plugins.is_empty() {
         shown.push_str("no plugin has been loaded\n");
     }
+    for build in status["quarantined"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice)
+    {
+        let name = text(build, "name");
+        let instead = match build["serving_instead"].as_str() {
+            Some(version) => format!("{version} serves instead"),
+            None => "its routes fail closed".to_owned(),
+        };
+        let _ = writeln!(
+            shown,
+            "{name} {} is in quarantine, {instead}; digest {}",
+            text(build, "version"),
+            text(build, "digest")
+        );
+    }
     let retired = &status["retired"];
     let _ = writeln!(
         shown,
-        "retired generations: {} still in use, {} unloaded, {} stuck",
-        retired["draining"], retired["unloaded"], retired["stuck"]
+        "retired generations: {} still in use, {} unloaded, {} stuck; {} KiB of libraries stay mapped",
+        retired["draining"],
+        retired["unloaded"],
+        retired["stuck"],
+        retired["mapped_bytes"].as_u64().unwrap_or(0) / 1024
     );
     shown
 }

@@ -61,7 +61,7 @@ impl Paint {
 }
 
 /// Bytes for a line: readable text as it is, anything that a terminal could obey escaped.
-pub(super) fn shown(bytes: &[u8]) -> String {
+pub(in crate::cli) fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text
             .chars()

@@ -3,6 +3,7 @@
 //! The flags are made from the table of settings, so that flags, variables, file keys and this
 //! help always agree.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listen::Binding;
 use crate::logging::{self, Lines};
 use crate::runtime_dir::RuntimeDir;
-use crate::supervisor::{self, Host};
+use crate::supervisor::{self, Host, estate::Estate, renewal::Heir};
 
 /// Descriptors that are left to everything but connections: libraries, log, event loops, and
 /// those that the gateway leaks into its child.
@@ -74,9 +75,43 @@ pub(super) fn run(args: RunArgs) -> u8 {
         return check_config(&args.flags, &environment);
     }
     match Config::load(&args.flags, &environment) {
-        Ok(config) => serve(config),
+        Ok(config) => serve(config, None),
         Err(errors) => output::refuse(&errors.to_string()),
     }
+}
+
+/// Goes on where the release before this one stopped, in the same process.
+#[derive(Debug, Args)]
+#[command(hide = true, after_help = super::HELP)]
+pub(super) struct ResumeArgs {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+pub(super) fn resume(args: ResumeArgs) -> u8 {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    let estate = match Estate::receive() {
+        Ok(estate) => estate,
+        Err(error) => {
+            return output::fail(&format!(
+                "this command is started by a host that becomes its next release: {error}"
+            ));
+        }
+    };
+    match Config::load(&args.run.flags, &Environment::of_process()) {
+        Ok(config) => serve(config, Some(estate)),
+        Err(errors) => output::refuse(&errors.to_string()),
+    }
+}
+
+/// Tells what this program can take over from another release.
+#[derive(Debug, Args)]
+#[command(hide = true, after_help = super::HELP)]
+pub(super) struct HeirArgs {}
+
+pub(super) fn heir() -> u8 {
+    let heir = serde_json::to_string(&Heir::this()).expect("it is plain data");
+    output::print(&format!("{heir}\n"))
 }
 
 /// Shows the configuration in force. Exit code 1 where a host would run, but without one of its
@@ -97,7 +132,7 @@ fn check_config(flags: &Flags, environment: &Environment) -> u8 {
     }
 }
 
-fn serve(mut config: Config) -> u8 {
+fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
     let logging = match logging::init(&config.log) {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),
@@ -107,7 +142,7 @@ fn serve(mut config: Config) -> u8 {
     }
     config.limits.max_connections = bound_by_descriptors(config.limits.max_connections);
     let to_file = config.log.file.is_some();
-    let served = bind_and_serve(config, logging.lines());
+    let served = bind_and_serve(config, logging.lines(), estate);
     if let Err(reason) = &served {
         tracing::error!("{reason}");
     }
@@ -120,21 +155,15 @@ fn serve(mut config: Config) -> u8 {
     }
 }
 
-fn bind_and_serve(config: Config, log: Lines) -> Result<(), String> {
+fn bind_and_serve(config: Config, log: Lines, mut estate: Option<Estate>) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let config = Arc::new(config);
     let lifecycle =
         Lifecycle::install().map_err(|error| format!("cannot take signals: {error}"))?;
-    let runtime =
-        RuntimeDir::open(&config.runtime_dir, config.listen.path()).map_err(|e| text(&e))?;
-    let lock = runtime.address_lock().map_err(|e| text(&e))?;
-    let (binding, listener) = Binding::bind(
-        config.listen.path(),
-        config.socket_mode,
-        config.backlog,
-        lock,
-    )
-    .map_err(|e| text(&e))?;
+    let (runtime, binding, listener) = match &mut estate {
+        None => bind(&config)?,
+        Some(estate) => adopt(&config, estate)?,
+    };
     let binding = Arc::new(binding);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -170,17 +199,47 @@ fn bind_and_serve(config: Config, log: Lines) -> Result<(), String> {
     }
     let host = Host {
         listener,
+        binding: Arc::clone(&binding),
+        program: std::env::current_exe().map_err(|e| text(&e))?,
         config,
         // Behind `plugin-host run`.
         arguments: std::env::args_os().skip(2).collect(),
         runtime_dir: runtime,
         log,
     };
-    let served = supervisor::run(host, shutdown, rescan).map_err(|e| text(&e));
+    let served = supervisor::run(host, estate, shutdown, rescan).map_err(|e| text(&e));
     // Here and not by dropping: the thread that watches holds it as well.
     binding.remove();
     tracing::info!("stopped");
     served
+}
+
+fn bind(config: &Config) -> Result<(RuntimeDir, Binding, OwnedFd), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let runtime =
+        RuntimeDir::open(&config.runtime_dir, config.listen.path()).map_err(|e| text(&e))?;
+    let lock = runtime.address_lock().map_err(|e| text(&e))?;
+    let (binding, listener) = Binding::bind(
+        config.listen.path(),
+        config.socket_mode,
+        config.backlog,
+        lock,
+    )
+    .map_err(|e| text(&e))?;
+    Ok((runtime, binding, listener.into()))
+}
+
+/// The release before has bound the address, which does not change.
+fn adopt(config: &Config, estate: &mut Estate) -> Result<(RuntimeDir, Binding, OwnedFd), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let inode = estate.take().map_err(|e| text(&e))?;
+    let owner = estate.take().map_err(|e| text(&e))?;
+    let listener = estate.take().map_err(|e| text(&e))?;
+    let (shared, private) = estate.directories();
+    let runtime = RuntimeDir::adopt(shared, private, owner);
+    let lock = runtime.address_lock().map_err(|e| text(&e))?;
+    let binding = Binding::adopt(config.listen.path(), inode, lock);
+    Ok((runtime, binding, listener))
 }
 
 /// Raises the limit on open files as far as allowed, and gives the number of connections that

@@ -1,6 +1,6 @@
 //! One HTTP exchange as a gateway knows it, and its answers to a host that asks back.
 //!
-//! Variables that follow from the exchange are worked out as Nginx does; those that need a real
+//! Variables that follow from the exchange are worked out as the gateway does; those that need a real
 //! gateway (`route_id`, `consumer_name`) are whatever was given by name, or not there.
 
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use plugin_proto::Method;
 
 use super::target::Target;
-use super::{Field, Question};
+use super::{Field, Question, joined, without_port};
 
 /// One HTTP exchange: a client's request, and in the response phase what the upstream answered.
 #[derive(Debug, Clone)]
@@ -67,7 +67,10 @@ impl Exchange {
                 Some(_) => "?",
             }),
             "scheme" => text(target.scheme.as_deref().unwrap_or("http")),
-            "host" => self.header("host").map(without_port),
+            "host" => {
+                let host = self.header("host")?;
+                Some(without_port(&host).to_ascii_lowercase())
+            }
             "remote_addr" => text(&self.client.to_string()),
             "content_type" => self.header("content-type"),
             "content_length" => self.header("content-length"),
@@ -89,36 +92,12 @@ impl Exchange {
         joined(&self.headers, &name.replace('-', "_"))
     }
 
-    /// The first argument of a name, as it travels: Nginx does not decode this variable.
+    /// The first argument of a name, decoded. The gateway, other than Nginx, cares about case, and
+    /// says `true` of one without a value.
     fn argument(&self, name: &str) -> Option<Vec<u8>> {
-        let query = self.target.query.as_deref()?;
-        query
-            .split('&')
-            .filter_map(|argument| argument.split_once('='))
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_bytes().to_vec())
-    }
-}
-
-/// The values of a header whose name has underscores for dashes, in one.
-fn joined(headers: &[Field], name: &str) -> Option<Vec<u8>> {
-    let named = headers.iter().filter(|header| {
-        let other = header.name.iter().map(|byte| match byte {
-            b'-' => b'_',
-            other => other.to_ascii_lowercase(),
-        });
-        other.eq(name.bytes())
-    });
-    let values: Vec<_> = named.filter_map(|header| header.value.as_deref()).collect();
-    (!values.is_empty()).then(|| values.join(&b", "[..]))
-}
-
-fn without_port(host: Vec<u8>) -> Vec<u8> {
-    let port = host.iter().rposition(|byte| *byte == b':');
-    match port {
-        // The colons of an IPv6 address stand in brackets.
-        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => host[..colon].to_vec(),
-        _ => host,
+        let found = |argument: &&Field| argument.name == name.as_bytes();
+        let argument = self.target.args.iter().find(found)?;
+        Some(argument.value.clone().unwrap_or_else(|| b"true".to_vec()))
     }
 }
 
@@ -165,9 +144,10 @@ mod tests {
             ("http_x_many", Some("one, two")),
             ("http_x_none", None),
             ("remote_addr", Some("127.0.0.1")),
-            ("arg_x", Some("%41")),
-            ("arg_y", Some("2")),
-            ("arg_z", None),
+            ("arg_x", Some("A")),
+            ("arg_Y", Some("2")),
+            ("arg_y", None),
+            ("arg_z", Some("true")),
             ("status", Some("404")),
             ("sent_http_content_type", Some("text/html")),
             ("route_id", Some("r1")),

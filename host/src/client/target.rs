@@ -26,7 +26,8 @@ impl Target {
     /// Reads `http://host:port/path?query`, or from the path on.
     ///
     /// # Errors
-    /// The reason, in words: it does not begin with a path, or a path leads above the root.
+    /// The reason, in words: it does not begin with a path, or the path is one that Nginx refuses,
+    /// since it leads above the root or is encoded wrongly.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, authority, rest) = match text.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
@@ -52,9 +53,18 @@ impl Target {
             Some((path, query)) => (path, Some(query.to_owned())),
             None => (raw.as_str(), None),
         };
+        if !is_encoded_well(path.as_bytes()) {
+            return Err(format!(
+                "`{text}` has a `%` in its path that is followed by no two hexadecimal digits, or \
+                 by 00: a gateway refuses it"
+            ));
+        }
         let path = in_order(&decoded(path.as_bytes(), false))
             .ok_or_else(|| format!("`{text}` leads above the root: a gateway refuses it"))?;
-        let args = query.as_deref().map(arguments).unwrap_or_default();
+        let args = query
+            .as_deref()
+            .map(|query| arguments(query.as_bytes()))
+            .unwrap_or_default();
         Ok(Self {
             scheme: scheme.map(str::to_owned),
             authority: authority.map(str::to_owned),
@@ -64,6 +74,18 @@ impl Target {
             raw,
         })
     }
+}
+
+/// Whether Nginx takes a path: each percent sign begins a byte, which is not 0.
+fn is_encoded_well(path: &[u8]) -> bool {
+    let after_percent = path.split(|byte| *byte == b'%').skip(1);
+    let begins_a_byte = |rest: &[u8]| match rest {
+        [high, low, ..] => {
+            hex(*high).is_some() && hex(*low).is_some() && (*high, *low) != (b'0', b'0')
+        }
+        _ => false,
+    };
+    after_percent.into_iter().all(begins_a_byte)
 }
 
 /// Percent signs that do not begin a byte stay as they are.
@@ -118,18 +140,21 @@ fn in_order(path: &[u8]) -> Option<Vec<u8>> {
     Some(ordered)
 }
 
-fn arguments(query: &str) -> Vec<Field> {
+/// The arguments of a query, decoded and in order; `z` has no value, `q=` an empty one.
+#[must_use]
+pub fn arguments(query: &[u8]) -> Vec<Field> {
     query
-        .split('&')
-        .map(|argument| match argument.split_once('=') {
-            Some((name, value)) => Field::new(
-                decoded(name.as_bytes(), true),
-                decoded(value.as_bytes(), true),
-            ),
-            None => Field {
-                name: decoded(argument.as_bytes(), true),
-                value: None,
-            },
+        .split(|byte| *byte == b'&')
+        .map(|argument| {
+            let equals = argument.iter().position(|byte| *byte == b'=');
+            let (name, value) = match equals {
+                Some(at) => (&argument[..at], Some(&argument[at + 1..])),
+                None => (argument, None),
+            };
+            Field {
+                name: decoded(name, true),
+                value: value.map(|value| decoded(value, true)),
+            }
         })
         .filter(|argument| !argument.name.is_empty())
         .collect()
@@ -155,7 +180,7 @@ mod tests {
             ("/a/b", "/a/b"),
             ("/a%20b%ff", "/a b\\xff"),
             ("/a%2fb", "/a/b"),
-            ("/100%/%4/%zz", "/100%/%4/%zz"),
+            ("/100%25", "/100%"),
             ("/a+b", "/a+b"),
             ("//a///b/", "/a/b/"),
             ("/a/./b/../c/.", "/a/c/"),
@@ -167,6 +192,13 @@ mod tests {
         ] {
             assert_eq!(path(written), expected, "{written}");
         }
+    }
+
+    #[test]
+    fn a_percent_sign_in_an_argument_stays_where_it_begins_no_byte() {
+        let target = Target::parse("/x?a=100%&b=%zz%00").unwrap();
+        let expected = [Field::new("a", "100%"), Field::new("b", "%zz\0")];
+        assert_eq!(target.args, expected);
     }
 
     #[test]
@@ -203,7 +235,18 @@ mod tests {
 
     #[test]
     fn what_no_gateway_would_take_is_refused() {
-        for wrong in ["", "hello", "?a=1", "/../etc", "/a/../../b", "/%2e%2e/x"] {
+        for wrong in [
+            "",
+            "hello",
+            "?a=1",
+            "/../etc",
+            "/a/../../b",
+            "/%2e%2e/x",
+            "/100%",
+            "/%4",
+            "/%zz",
+            "/%00",
+        ] {
             assert!(Target::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -275,6 +275,17 @@ pub const MAX_BODY_MEMORY: Setting = Setting {
     group: LIMITS,
 };
 
+/// Bound on what replaced plugins leave behind.
+pub const RETIRED_MEMORY: Setting = Setting {
+    key: "limits.retired_memory",
+    flag: "retired-memory",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("64MiB"),
+    help: "Bytes that the libraries of replaced plugins may occupy, since they stay mapped; beyond it another worker process takes over without them. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
 /// Bound on the time that a begun frame may take.
 pub const FRAME_READ_TIMEOUT: Setting = Setting {
     key: "limits.frame_read_timeout",
@@ -305,6 +316,28 @@ pub const DRAIN_TIME: Setting = Setting {
     value_name: "DURATION",
     default: Fallback::Text("700ms"),
     help: "How long calls may go on after the host was told to stop; the gateway kills it after 1s",
+    group: LIMITS,
+};
+
+/// How many deaths bring a plugin into quarantine.
+pub const QUARANTINE_CRASHES: Setting = Setting {
+    key: "limits.quarantine_crashes",
+    flag: "quarantine-crashes",
+    kind: Kind::Number,
+    value_name: "CRASHES",
+    default: Fallback::Text("3"),
+    help: "How many crashes within --quarantine-window put a version of a plugin into quarantine; panics, errors and missed deadlines are no crashes",
+    group: LIMITS,
+};
+
+/// Within which time.
+pub const QUARANTINE_WINDOW: Setting = Setting {
+    key: "limits.quarantine_window",
+    flag: "quarantine-window",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("10m"),
+    help: "Within which time --quarantine-crashes are counted",
     group: LIMITS,
 };
 
@@ -364,7 +397,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 26] = [
+pub const ALL: [&Setting; 29] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -383,9 +416,12 @@ pub const ALL: [&Setting; 26] = [
     &MAX_EXTRA_INFO_ROUNDS,
     &MAX_TOKENS,
     &MAX_BODY_MEMORY,
+    &RETIRED_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
     &DRAIN_TIME,
+    &QUARANTINE_CRASHES,
+    &QUARANTINE_WINDOW,
     &LOG_FILTER,
     &LOG_FORMAT,
     &LOG_FILE,

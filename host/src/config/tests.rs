@@ -43,6 +43,7 @@ fn what_the_gateway_gives_is_enough() {
     assert_eq!(config.limits.max_connections, 10_000);
     assert_eq!(config.limits.max_frame_bytes, 16_777_215);
     assert_eq!(config.limits.max_body_memory, 512 << 20);
+    assert_eq!(config.limits.retired_memory, 64 << 20);
     assert_eq!(config.limits.drain_time, Duration::from_millis(700));
     assert_eq!(config.response_failure, ResponseFailure::Status503);
     assert_eq!(config.log.filter, "info");

@@ -8,20 +8,20 @@
 //! Reading files (`files`) and judging what they say (`judging`) are apart. This module never
 //! loads a library and never writes.
 
+mod candidate;
 mod files;
 mod judging;
 mod problem;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use plugin_abi::build_info::BuildInfo;
 use semver::Version;
 
+pub use candidate::{Candidate, Files, Origin};
 pub use problem::{Cause, Fault, Problem};
 
-use super::metadata::{Digest, FILE_NAME, LibraryPath, Metadata, Parsed, PluginName, Warning};
+use super::metadata::{Digest, FILE_NAME, LibraryPath, Metadata, Parsed, PluginName};
 use files::Entry;
 
 /// How many entries of one directory are looked at, at most.
@@ -59,27 +59,6 @@ pub(super) enum SpotKind {
     Library,
     /// Something that cannot even be looked at.
     Unusable,
-}
-
-/// A plugin that is fit to be loaded.
-pub struct Candidate {
-    /// What it is.
-    pub metadata: Metadata,
-    /// What it stands for in the plugin directory: its own directory, or its library where that lies
-    /// bare.
-    pub place: PathBuf,
-    /// The directory that it was found in, as the operator wrote it.
-    pub directory: PathBuf,
-    /// Its library in there.
-    pub library_path: PathBuf,
-    /// The library as it was read: load these bytes, never the file.
-    pub bytes: Vec<u8>,
-    /// Their digest.
-    pub digest: Digest,
-    /// What the library says about itself.
-    pub build_info: BuildInfo,
-    /// What does not keep the plugin from running.
-    pub warnings: Vec<Warning>,
 }
 
 /// Looks at every plugin in a directory.
@@ -293,6 +272,7 @@ impl Discovery {
         match (judged, misplaced) {
             (Ok(judged), None) => self.found.push(Candidate {
                 metadata,
+                document: Some(bytes),
                 place: home.place(directory, &library_path),
                 directory: directory.to_owned(),
                 library_path,
@@ -325,6 +305,7 @@ impl Discovery {
         }
         self.found.push(Candidate {
             metadata,
+            document: None,
             place: home.place(directory, &library_path),
             directory: directory.to_owned(),
             library_path,
@@ -402,75 +383,11 @@ impl Discovery {
     }
 }
 
-impl Candidate {
-    /// What remains of it when its bytes have been copied.
-    #[must_use]
-    pub fn into_origin(self) -> Origin {
-        Origin {
-            metadata: self.metadata,
-            place: self.place,
-            library_path: self.library_path,
-            digest: self.digest,
-            build_info: self.build_info,
-        }
-    }
-
-    /// The candidate again, from the bytes of its copy; none where they are not those that were
-    /// judged.
-    #[must_use]
-    pub fn from_copy(origin: &Origin, bytes: Vec<u8>) -> Option<Self> {
-        if Digest::of(&bytes) != origin.digest {
-            return None;
-        }
-        Some(Self {
-            metadata: origin.metadata.clone(),
-            place: origin.place.clone(),
-            directory: origin.place.clone(),
-            library_path: origin.library_path.clone(),
-            bytes,
-            digest: origin.digest,
-            build_info: origin.build_info.clone(),
-            warnings: Vec::new(),
-        })
-    }
-
-    fn claim(&self) -> (PluginName, Version) {
-        claim(&self.metadata.name, &self.metadata.version)
-    }
-}
-
-/// What a loaded plugin was made of, without the library's bytes.
-#[derive(Debug, Clone)]
-pub struct Origin {
-    /// What it is.
-    pub metadata: Metadata,
-    /// Its place in the plugin directory, see [`Candidate::place`].
-    pub place: PathBuf,
-    /// The operator's file.
-    pub library_path: PathBuf,
-    /// Digest of the library.
-    pub digest: Digest,
-    /// What the library says about itself.
-    pub build_info: BuildInfo,
-}
-
 /// Name and precedence: what only one plugin can have. (Build metadata has no precedence.)
 pub(super) fn claim(name: &PluginName, version: &Version) -> (PluginName, Version) {
     let mut version = version.clone();
     version.build = semver::BuildMetadata::EMPTY;
     (name.clone(), version)
-}
-
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate")
-            .field("metadata", &self.metadata)
-            .field("library_path", &self.library_path)
-            .field("bytes", &self.bytes.len())
-            .field("digest", &self.digest)
-            .field("warnings", &self.warnings)
-            .finish_non_exhaustive()
-    }
 }
 
 fn is_library(name: &str) -> bool {

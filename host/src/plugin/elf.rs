@@ -160,6 +160,27 @@ pub fn inspect(library: &[u8]) -> Result<BuildInfo, ElfError> {
     Ok(info)
 }
 
+/// Bytes of memory that a library occupies when it is mapped, in whole pages; those of the file where
+/// it is none that [`inspect`] takes.
+#[must_use]
+pub fn mapped_bytes(library: &[u8]) -> u64 {
+    const PAGE: u64 = 4096;
+    let Ok(image) = Image::open(library) else {
+        return library.len() as u64;
+    };
+    let loaded = image.segments.iter();
+    loaded
+        .filter(|segment| segment.p_type(LE) == elf::PT_LOAD)
+        .map(|segment| {
+            let start = segment.p_vaddr(LE) / PAGE * PAGE;
+            let end = segment.p_vaddr(LE).saturating_add(segment.p_memsz(LE));
+            (end.saturating_sub(start))
+                .div_ceil(PAGE)
+                .saturating_mul(PAGE)
+        })
+        .fold(0, u64::saturating_add)
+}
+
 /// The ABI version that this program speaks.
 #[must_use]
 pub fn host_abi() -> Version {

@@ -6,48 +6,54 @@
 //! the data plane is touched. The manager never watches files and never decides when to act.
 
 mod construct;
+mod error;
+mod going;
+mod restore;
 mod retired;
+mod slot;
 mod status;
+mod transaction;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use serde_json::Value;
-use tokio::{runtime::Handle, sync::Mutex};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, mpsc, oneshot},
+};
 
 use super::{
-    discovery::{Candidate, Discovery, Origin, Problem, discover},
-    library::LibraryError,
-    metadata::{Metadata, PluginName},
-    private_copy::{CopyError, PrivateCopy},
-    registry::{Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot},
-    rehearsal::RehearsalError,
-    schema::Violations,
-    settings::{Operator, PluginSettings},
+    discovery::{Candidate, Discovery, Problem, discover},
+    metadata::PluginName,
+    registry::{Generation, Missing, Registry, Requested, Snapshot},
+    settings::Operator,
 };
 use crate::{
+    crash::KnownGeneration,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
         chain::{Chain, Link},
         gateway::Gateway,
     },
-    tokens::compile::{Compiler, RefusedRoute, TriedOut},
+    tokens::compile::Compiler,
 };
 
-pub use construct::LOAD_TIME;
-pub use retired::{RETIRE_TIME, UNLOAD_TIME};
-pub use status::{Attempt, PluginStatus, Status};
+pub use super::kept::Attempt;
+pub use construct::{LOAD_TIME, settings_of};
+pub use error::{CallError, LoadError, LoadErrorCause, NotQuarantined, RollbackError};
+pub use restore::{Lifted, Restored};
+pub use retired::{RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
+pub use status::{PluginStatus, QuarantinedBuild, Status};
+pub use transaction::Vetoes;
 
+use restore::Keeping;
 use retired::Retired;
-
-/// Live configurations named in the error of an upgrade that they prevent, at most.
-const MAX_VETOES_SHOWN: usize = 5;
+use slot::Slot;
 
 /// Where plugins come from and what the operator says about them.
 #[derive(Debug)]
@@ -61,6 +67,22 @@ pub struct Options {
     /// The program that tries a version out in a throw-away process before this one loads it, as
     /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
     pub rehearse_with: Option<PathBuf>,
+    /// Who hears of each library before it is opened, and is waited for.
+    pub announce: Option<mpsc::UnboundedSender<Announcement>>,
+    /// A directory that outlives this process, for what the next one has to know; none where there
+    /// is no next one.
+    pub kept_dir: Option<PathBuf>,
+    /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
+    pub retired_memory: u64,
+}
+
+/// A library is about to be opened: should that, or anything later, end the process, it has a name.
+#[derive(Debug)]
+pub struct Announcement {
+    /// What it is.
+    pub generation: KnownGeneration,
+    /// To be told when whoever survives the process knows.
+    pub heard: oneshot::Sender<()>,
 }
 
 /// Manages the plugins of one registry.
@@ -82,6 +104,9 @@ pub struct Options {
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
+///         announce: None,
+///         kept_dir: None,
+///         retired_memory: u64::MAX,
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
@@ -103,41 +128,8 @@ pub struct Manager {
     slots: parking_lot::Mutex<BTreeMap<PathBuf, Arc<Slot>>>,
     /// Held while a snapshot is made from the last one, so that none is lost.
     swapping: Mutex<()>,
+    keeping: Keeping,
     retired: Arc<Retired>,
-}
-
-/// One place of the plugin directory.
-#[derive(Debug, Default)]
-struct Slot {
-    /// Held by whoever loads or unloads there. Telling what is there needs no turn: loading takes
-    /// its time.
-    turn: Mutex<()>,
-    given: parking_lot::Mutex<Given>,
-}
-
-/// What a place has given.
-#[derive(Debug, Default)]
-struct Given {
-    serving: Option<Arc<Generation>>,
-    /// What served before: its library's bytes are kept for a roll-back.
-    previous: Option<Stored>,
-    last: Option<Attempt>,
-}
-
-/// A generation that can be loaded again without the operator's file.
-#[derive(Debug, Clone)]
-struct Stored {
-    origin: Arc<Origin>,
-    copy: Arc<PrivateCopy>,
-}
-
-/// Whether live configurations that a version refuses keep it out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vetoes {
-    /// They do.
-    Count,
-    /// The operator knows and wants it all the same.
-    Overruled,
 }
 
 /// What came of loading everything.
@@ -151,122 +143,6 @@ pub struct Loaded {
     pub failures: Vec<LoadError>,
 }
 
-/// A plugin could not be loaded. Traffic is as it was.
-#[derive(Debug, thiserror::Error)]
-#[error("plugin {plugin} {version} ({}) was not loaded: {cause}", library.display())]
-pub struct LoadError {
-    /// Its name.
-    pub plugin: PluginName,
-    /// The version that was to be loaded.
-    pub version: semver::Version,
-    /// The operator's file.
-    pub library: PathBuf,
-    /// Why not.
-    #[source]
-    pub cause: LoadErrorCause,
-}
-
-/// Why a plugin could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadErrorCause {
-    /// The operator's settings for it cannot be used: the operator's fault.
-    #[error("its settings cannot be used: {0}")]
-    Settings(String),
-    /// The operator's settings do not fit its schema: the operator's fault.
-    #[error("its settings do not fit its `settings_schema`: {0}")]
-    SettingsSchema(Violations),
-    /// It failed where that costs nothing: the plugin's fault.
-    #[error("the rehearsal in a throw-away process failed: {0}")]
-    Rehearsal(#[from] RehearsalError),
-    /// There is no place for a copy: the machine's fault.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// The thread that loaded it ended: the host's fault.
-    #[error("the host gave up on it: {0}")]
-    Ended(String),
-    /// The library or the plugin in it refuses: the plugin's fault.
-    #[error(transparent)]
-    Library(#[from] LibraryError),
-    /// It took too long to parse the live configurations: the plugin's fault.
-    #[error("it had not parsed the live configurations after {0} s")]
-    SlowConfiguration(u64),
-    /// Configurations that work now would not with it: the operator decides.
-    #[error("{}", vetoed(.0))]
-    Vetoed(Vec<RefusedRoute>),
-}
-
-fn vetoed(routes: &[RefusedRoute]) -> String {
-    let mut shown: Vec<String> = routes
-        .iter()
-        .take(MAX_VETOES_SHOWN)
-        .map(ToString::to_string)
-        .collect();
-    if routes.len() > MAX_VETOES_SHOWN {
-        shown.push(format!("and {} more", routes.len() - MAX_VETOES_SHOWN));
-    }
-    format!(
-        "it refuses configurations that work now; mend the routes, or force it with \
-         `plugin-host reload --force`: {}",
-        shown.join("; ")
-    )
-}
-
-/// A plugin could not be called.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// Nothing that is loaded answers to the name.
-    #[error(transparent)]
-    Missing(#[from] Missing),
-    /// It refuses the configuration.
-    #[error(transparent)]
-    Configuration(#[from] RefusedConfiguration),
-}
-
-/// A plugin could not be rolled back. Traffic is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum RollbackError {
-    /// No plugin has that name: the operator's fault.
-    #[error(transparent)]
-    Missing(#[from] Missing),
-    /// Nothing served before: there is nothing to go back to.
-    #[error("plugin `{0}` has no earlier version that this host has served")]
-    NothingBefore(String),
-    /// Several versions stand side by side.
-    #[error("plugin `{name}` has several versions ({versions}): say which, like `{name}@=VERSION`")]
-    Several {
-        /// The plugin.
-        name: String,
-        /// Its versions.
-        versions: String,
-    },
-    /// The copy is gone or damaged: the machine's fault.
-    #[error("the copy of the earlier version cannot be read: {0}")]
-    Copy(String),
-    /// It does not load any more.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-}
-
-/// What the operator says about a plugin, and the settings that it gets.
-///
-/// # Errors
-/// They cannot be used, or do not fit the plugin's schema.
-pub fn settings_of<'a>(
-    metadata: &Metadata,
-    operator: &'a Operator,
-) -> Result<(&'a PluginSettings, Value), LoadErrorCause> {
-    let said = operator
-        .of(metadata.name.as_str())
-        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
-    let settings = said.merged_with(&metadata.settings);
-    if let Some(schema) = &metadata.settings_schema {
-        schema
-            .check(&settings)
-            .map_err(LoadErrorCause::SettingsSchema)?;
-    }
-    Ok((said, settings))
-}
-
 impl Manager {
     /// A manager of the registry that this compiler reads; nothing is loaded yet.
     pub fn new(options: Options, compiler: Arc<Compiler>) -> Self {
@@ -276,6 +152,7 @@ impl Manager {
             compiler,
             slots: parking_lot::Mutex::default(),
             swapping: Mutex::default(),
+            keeping: Keeping::default(),
             retired: Arc::default(),
         }
     }
@@ -322,6 +199,7 @@ impl Manager {
             .map(|candidate| candidate.metadata.name.clone())
             .collect();
         let awaited = &self.announce(&names).await;
+        self.keep().await;
         let mut loading: FuturesUnordered<_> = found
             .into_iter()
             .zip(names)
@@ -354,147 +232,6 @@ impl Manager {
         })
         .await;
         awaited
-    }
-
-    /// Loads one plugin in place of what serves from its place: rehearse, construct, parse the live
-    /// configurations, swap; the old generation ends with its last call.
-    ///
-    /// # Errors
-    /// It cannot be loaded, or live configurations veto it; nothing has changed.
-    pub async fn load(
-        &self,
-        candidate: Candidate,
-        vetoes: Vetoes,
-    ) -> Result<Arc<Generation>, LoadError> {
-        self.load_awaited(candidate, vetoes, None).await
-    }
-
-    /// Loads one plugin; where its routes wait for it under a name, they no longer do when what
-    /// serves is decided.
-    async fn load_awaited(
-        &self,
-        candidate: Candidate,
-        vetoes: Vetoes,
-        awaited: Option<&PluginName>,
-    ) -> Result<Arc<Generation>, LoadError> {
-        let slot = Arc::clone(
-            self.slots
-                .lock()
-                .entry(candidate.place.clone())
-                .or_default(),
-        );
-        let _turn = slot.turn.lock().await;
-        let old = slot.given.lock().serving.clone();
-        let metadata = &candidate.metadata;
-        let attempted = (
-            metadata.name.clone(),
-            metadata.version.clone(),
-            candidate.digest,
-        );
-        let loaded = self
-            .transact(candidate, old.as_ref(), vetoes, awaited)
-            .await;
-        if let (Err(_), Some(name)) = (&loaded, awaited) {
-            self.swap(|snapshot| snapshot.without_loading(name)).await;
-        }
-        let mut given = slot.given.lock();
-        given.last = Some(Attempt {
-            at: SystemTime::now(),
-            name: attempted.0,
-            version: attempted.1,
-            digest: attempted.2,
-            failed: loaded.as_ref().err().map(ToString::to_string),
-        });
-        let generation = loaded?;
-        given.serving = Some(Arc::clone(&generation));
-        if let Some(old) = old {
-            given.previous = Some(Stored::of(&old));
-            self.retired.retire(old);
-        }
-        Ok(generation)
-    }
-
-    async fn transact(
-        &self,
-        candidate: Candidate,
-        old: Option<&Arc<Generation>>,
-        vetoes: Vetoes,
-        awaited: Option<&PluginName>,
-    ) -> Result<Arc<Generation>, LoadError> {
-        let subject = construct::Subject::of(&candidate);
-        let candidate = match construct::rehearse(candidate, &self.options).await {
-            Ok(candidate) => candidate,
-            Err(cause) => return Err(subject.refused(cause)),
-        };
-        let generation = Arc::new(construct::construct(candidate, &self.options).await?);
-        if !self.registry.current().serves(generation.name()) {
-            // Nothing works yet that it could break; its routes are compiled when it serves.
-            self.put_in_service(&generation, old, awaited).await;
-            return Ok(generation);
-        }
-        let tried = match self.try_out(&generation, old, vetoes).await {
-            Ok(tried) => tried,
-            Err(cause) => {
-                self.retired.retire(generation);
-                return Err(subject.refused(cause));
-            }
-        };
-        self.put_in_service(&generation, old, awaited).await;
-        self.compile_all().await;
-        // The chains hold what they need of it now.
-        drop(tried);
-        Ok(generation)
-    }
-
-    async fn put_in_service(
-        &self,
-        generation: &Arc<Generation>,
-        old: Option<&Arc<Generation>>,
-        awaited: Option<&PluginName>,
-    ) {
-        self.swap(|snapshot| {
-            let next = snapshot.with(Arc::clone(generation), old);
-            match awaited {
-                Some(name) => next.without_loading(name),
-                None => next,
-            }
-        })
-        .await;
-    }
-
-    /// Parses the live configurations with a generation that does not serve yet.
-    async fn try_out(
-        &self,
-        generation: &Arc<Generation>,
-        old: Option<&Arc<Generation>>,
-        vetoes: Vetoes,
-    ) -> Result<TriedOut, LoadErrorCause> {
-        let next = self.registry.current().with(Arc::clone(generation), old);
-        let trying = self.compiler.try_out(&next, generation);
-        let Ok(mut tried) = tokio::time::timeout(LOAD_TIME, trying).await else {
-            return Err(LoadErrorCause::SlowConfiguration(LOAD_TIME.as_secs()));
-        };
-        for refused in &tried.ignored {
-            tracing::warn!(
-                plugin = %generation.name(),
-                version = %generation.version(),
-                route = refused.route,
-                reason = %refused.reason,
-                "the new version refuses a configuration that is superseded or did not work before"
-            );
-        }
-        if !tried.vetoes.is_empty() && vetoes == Vetoes::Count {
-            return Err(LoadErrorCause::Vetoed(std::mem::take(&mut tried.vetoes)));
-        }
-        Ok(tried)
-    }
-
-    /// Puts every chain in line with the snapshot. One that takes too long follows when it is ready.
-    async fn compile_all(&self) {
-        let compiling = self.compiler.compile_all();
-        if tokio::time::timeout(LOAD_TIME, compiling).await.is_err() {
-            tracing::warn!("chains are still being compiled: some plugin takes its time to parse");
-        }
     }
 
     /// The generation that serves a route which names a plugin so: `say` or `say@^1.2`.
@@ -540,108 +277,6 @@ impl Manager {
         Ok(pipeline::run(pipeline, &chain, call, gateway, now, skipped).await)
     }
 
-    /// Takes every version of a plugin out of service; its routes fail closed. Calls that have begun
-    /// end with it; then `on_unload` runs, and the plugin is dropped. Returns before that.
-    ///
-    /// # Errors
-    /// No such plugin is loaded.
-    pub async fn unload(&self, name: &str) -> Result<(), Missing> {
-        let requested = Requested::parse(name)?;
-        let unloaded = self
-            .unload_from(self.slots(), |generation| {
-                *generation.name() == requested.name
-            })
-            .await;
-        if unloaded == 0 {
-            return Err(Missing::Unknown(requested.name));
-        }
-        Ok(())
-    }
-
-    /// Takes every plugin out of service, as [`Manager::unload`] does.
-    pub async fn unload_all(&self) {
-        self.unload_from(self.slots(), |_| true).await;
-    }
-
-    /// Takes what serves from one place out of service, as [`Manager::unload`] does. Returns
-    /// whether anything served from there.
-    pub async fn unload_place(&self, place: &Path) -> bool {
-        let slot = self.slots.lock().get(place).cloned();
-        self.unload_from(slot, |_| true).await > 0
-    }
-
-    fn slots(&self) -> Vec<Arc<Slot>> {
-        self.slots.lock().values().cloned().collect()
-    }
-
-    async fn unload_from(
-        &self,
-        slots: impl IntoIterator<Item = Arc<Slot>>,
-        chosen: impl Fn(&Generation) -> bool,
-    ) -> usize {
-        let mut unloaded = 0;
-        for slot in slots {
-            let _turn = slot.turn.lock().await;
-            let serving = slot.given.lock().serving.clone();
-            let Some(generation) = serving.filter(|generation| chosen(generation)) else {
-                continue;
-            };
-            self.swap(|snapshot| snapshot.without(&generation)).await;
-            let mut given = slot.given.lock();
-            given.serving = None;
-            given.previous = Some(Stored::of(&generation));
-            self.retired.retire(generation);
-            unloaded += 1;
-        }
-        if unloaded > 0 {
-            self.compile_all().await;
-        }
-        unloaded
-    }
-
-    /// Goes back to what served before from the same place. The operator's file is not needed, and
-    /// is not loaded again until it changes.
-    ///
-    /// # Errors
-    /// There is nothing to go back to, or it does not load; nothing has changed.
-    pub async fn rollback(
-        &self,
-        requested: &str,
-        vetoes: Vetoes,
-    ) -> Result<Arc<Generation>, RollbackError> {
-        let wanted = Requested::parse(requested)?;
-        let mut known: Vec<(Arc<Slot>, semver::Version)> = Vec::new();
-        for slot in self.slots() {
-            let origin = slot.given.lock().origin().cloned();
-            if let Some(origin) = origin
-                && wanted.fits(&origin.metadata.name, &origin.metadata.version)
-            {
-                known.push((slot, origin.metadata.version.clone()));
-            }
-        }
-        let slot = match &known[..] {
-            [] => return Err(Missing::Unknown(wanted.name).into()),
-            [(slot, _)] => slot,
-            several => {
-                let versions: Vec<String> = several
-                    .iter()
-                    .map(|(_, version)| version.to_string())
-                    .collect();
-                return Err(RollbackError::Several {
-                    name: wanted.name.to_string(),
-                    versions: versions.join(", "),
-                });
-            }
-        };
-        // What is being loaded there at the moment is what the operator wants to leave.
-        drop(slot.turn.lock().await);
-        let previous = slot.given.lock().previous.clone();
-        let previous =
-            previous.ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?;
-        let candidate = previous.candidate().map_err(RollbackError::Copy)?;
-        Ok(self.load(candidate, vetoes).await?)
-    }
-
     /// What every place has given, and what is retired. Nothing that is being loaded is waited for.
     pub fn status(&self) -> Status {
         let slots = self.slots.lock();
@@ -649,10 +284,22 @@ impl Manager {
             .iter()
             .map(|(place, slot)| PluginStatus::of(place.clone(), &slot.given.lock()))
             .collect();
+        let snapshot = self.registry.current();
         Status {
             plugins,
+            quarantined: snapshot
+                .quarantined()
+                .iter()
+                .map(|build| QuarantinedBuild::of(build, &snapshot))
+                .collect(),
             retired: self.retired.counts(),
         }
+    }
+
+    /// Ready as soon as the libraries of retired generations occupy more than
+    /// [`Options::retired_memory`]: only another process gets that memory back.
+    pub fn over_budget(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.retired.more_than(self.options.retired_memory)
     }
 
     /// Runs every plugin's `on_unload` because the process ends; calls may still be open, and how
@@ -668,28 +315,11 @@ impl Manager {
     async fn swap(&self, next: impl FnOnce(&Snapshot) -> Snapshot) {
         let _swapping = self.swapping.lock().await;
         let next = next(&self.registry.current());
-        self.registry.publish(next);
-    }
-}
-
-impl Given {
-    /// Of what serves, or else of what served before.
-    fn origin(&self) -> Option<&Arc<Origin>> {
-        let serving = self.serving.as_ref().map(|serving| serving.origin());
-        serving.or(self.previous.as_ref().map(|previous| &previous.origin))
-    }
-}
-
-impl Stored {
-    fn of(generation: &Generation) -> Self {
-        Self {
-            origin: Arc::clone(generation.origin()),
-            copy: Arc::clone(generation.copy()),
-        }
+        self.registry
+            .publish(next.with_quarantined(self.keeping.quarantined()));
     }
 
-    fn candidate(&self) -> Result<Candidate, String> {
-        let bytes = std::fs::read(self.copy.path()).map_err(|error| error.to_string())?;
-        Candidate::from_copy(&self.origin, bytes).ok_or_else(|| "its digest has changed".to_owned())
+    fn slot(&self, place: &Path) -> Arc<Slot> {
+        Arc::clone(self.slots.lock().entry(place.to_owned()).or_default())
     }
 }

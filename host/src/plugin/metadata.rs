@@ -19,8 +19,8 @@ use serde_json::{Map, Value};
 
 pub use contradiction::Contradiction;
 pub use types::{
-    Digest, Execution, FailurePolicy, LibraryPath, MAX_NAME_BYTES, MAX_VERSION_BYTES, PluginName,
-    TypeError, parse_version,
+    Build, Digest, Execution, FailurePolicy, LibraryPath, MAX_NAME_BYTES, MAX_VERSION_BYTES,
+    PluginName, TypeError, parse_version,
 };
 
 use super::schema::Schema;

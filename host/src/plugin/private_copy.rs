@@ -5,16 +5,18 @@
 //! stays open as long as the process. Nothing here opens a library.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
     os::{
         fd::AsRawFd,
-        unix::fs::{OpenOptionsExt, PermissionsExt},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use semver::Version;
 
@@ -22,6 +24,10 @@ use super::metadata::{Digest, PluginName};
 
 /// Digits of the digest in a copy's name, for people who look at what is mapped.
 const DIGEST_DIGITS: usize = 16;
+
+/// The files of this process's copies, by device and inode. One that is mapped keeps its inode for as
+/// long as the process lives.
+static FILES: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
 
 /// A copy that can be mapped. A file is removed when this is dropped, which does no harm to what is
 /// mapped from it.
@@ -56,13 +62,7 @@ impl PrivateCopy {
         digest: &Digest,
         bytes: &[u8],
     ) -> Result<Self, CopyError> {
-        // A name of its own for each copy, also of the same bytes: the loader takes a path that it
-        // has opened before for the library that it found there then, and a copy that goes must not
-        // take another with it.
-        static COPIES: AtomicU64 = AtomicU64::new(0);
-        let number = COPIES.fetch_add(1, Ordering::Relaxed);
-        let digest = digest.to_string();
-        let file_name = format!("{name}-{version}-{}-{number}.so", &digest[..DIGEST_DIGITS]);
+        let file_name = own_name(name, version, digest);
         let in_directory = match allows_mapping(directory) {
             Ok(true) => match write_file(&directory.join(&file_name), bytes) {
                 Ok(path) => return Ok(Self { path, memory: None }),
@@ -90,6 +90,29 @@ impl PrivateCopy {
                 in_memory,
             }),
         }
+    }
+
+    /// Links a file in `directory` that another process has left, with these bytes, and that nobody
+    /// writes to; writes a copy where a link does not do.
+    ///
+    /// # Errors
+    /// As for [`PrivateCopy::write`].
+    pub fn link(
+        left: &Path,
+        directory: &Path,
+        name: &PluginName,
+        version: &Version,
+        digest: &Digest,
+        bytes: &[u8],
+    ) -> Result<Self, CopyError> {
+        let path = directory.join(own_name(name, version, digest));
+        let is_linked = allows_mapping(directory).is_ok_and(|allowed| allowed)
+            && is_new_here(left)
+            && fs::hard_link(left, &path).is_ok();
+        if is_linked {
+            return Ok(Self { path, memory: None });
+        }
+        Self::write(directory, name, version, digest, bytes)
     }
 
     /// Writes a copy into memory, for a process that leaves nothing behind.
@@ -124,6 +147,25 @@ impl Drop for PrivateCopy {
     }
 }
 
+/// A name of its own for each copy, also of the same bytes: the loader takes a path that it has
+/// opened before for the library that it found there then, and a copy that goes must not take another
+/// with it.
+fn own_name(name: &PluginName, version: &Version, digest: &Digest) -> String {
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let digest = digest.to_string();
+    format!("{name}-{version}-{}-{number}.so", &digest[..DIGEST_DIGITS])
+}
+
+/// Whether a file is none that this process has made or linked: the loader also takes another name
+/// of one that it has opened for the same library.
+fn is_new_here(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| {
+        let mut known = FILES.lock();
+        known.insert((metadata.dev(), metadata.ino()))
+    })
+}
+
 fn allows_mapping(directory: &Path) -> io::Result<bool> {
     let mount = rustix::fs::statvfs(directory)?;
     Ok(!mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
@@ -137,6 +179,8 @@ fn write_file(path: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
         .open(path)?;
     file.write_all(bytes)?;
     file.set_permissions(Permissions::from_mode(0o500))?;
+    let metadata = file.metadata()?;
+    FILES.lock().insert((metadata.dev(), metadata.ino()));
     Ok(path.to_owned())
 }
 

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
     discovery::Origin,
-    metadata::{Execution, FailurePolicy, Metadata, Needs, PluginName},
+    metadata::{Build, Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
     settings::PluginSettings,
@@ -256,6 +256,17 @@ pub enum Missing {
     /// No such plugin is loaded.
     #[error("no plugin `{0}` is loaded: is it in the plugin directory, and does it load?")]
     Unknown(PluginName),
+    /// Every version that would do is in quarantine.
+    #[error(
+        "plugin `{name}` {version} is in quarantine, because worker processes have died in it: put \
+         another build into the plugin directory, or let it try again with `plugin-host lift {name}`"
+    )]
+    Quarantined {
+        /// The plugin.
+        name: PluginName,
+        /// Its version.
+        version: Version,
+    },
     /// It is loaded, but in no version that will do.
     #[error("plugin `{name}` is loaded as {loaded}, of which none satisfies `{requirement}`")]
     NoVersion {
@@ -296,6 +307,8 @@ pub struct Snapshot {
     plugins: BTreeMap<PluginName, Vec<Arc<Generation>>>,
     /// How many versions of a plugin are being loaded for the first time.
     loading: BTreeMap<PluginName, usize>,
+    /// Builds that worker processes have died in.
+    quarantined: Arc<[Build]>,
 }
 
 impl Snapshot {
@@ -351,6 +364,25 @@ impl Snapshot {
         next
     }
 
+    /// Plugins of which a version is being loaded for the first time.
+    pub fn loading(&self) -> impl Iterator<Item = &PluginName> {
+        self.loading.keys()
+    }
+
+    /// This snapshot with other builds in quarantine.
+    #[must_use]
+    pub fn with_quarantined(&self, quarantined: Arc<[Build]>) -> Self {
+        Self {
+            quarantined,
+            ..self.clone()
+        }
+    }
+
+    /// Builds that worker processes have died in; none of them is loaded.
+    pub fn quarantined(&self) -> &[Build] {
+        &self.quarantined
+    }
+
     /// Every generation, by name, the highest version first.
     pub fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.plugins.values().flatten()
@@ -368,24 +400,38 @@ impl Snapshot {
         let versions = self
             .plugins
             .get(&requested.name)
-            .ok_or_else(|| Missing::Unknown(requested.name.clone()))?;
+            .map_or(&[][..], Vec::as_slice);
         let any_release = VersionReq::STAR;
         let requirement = requested.requirement.as_ref().unwrap_or(&any_release);
-        versions
+        let will_do = |version: &Version| requirement.matches(version);
+        if let Some(generation) = versions.iter().find(|found| will_do(found.version())) {
+            return Ok(generation);
+        }
+        let in_quarantine = self
+            .quarantined
             .iter()
-            .find(|generation| requirement.matches(generation.version()))
-            .ok_or_else(|| Missing::NoVersion {
-                name: requested.name.clone(),
-                loaded: versions
-                    .iter()
-                    .map(|generation| generation.version().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                requirement: requested.requirement.as_ref().map_or_else(
-                    || "any release (a pre-release needs a requirement that names it)".to_owned(),
-                    ToString::to_string,
-                ),
-            })
+            .find(|build| build.name == requested.name && will_do(&build.version));
+        if let Some(build) = in_quarantine {
+            return Err(Missing::Quarantined {
+                name: build.name.clone(),
+                version: build.version.clone(),
+            });
+        }
+        if versions.is_empty() {
+            return Err(Missing::Unknown(requested.name.clone()));
+        }
+        Err(Missing::NoVersion {
+            name: requested.name.clone(),
+            loaded: versions
+                .iter()
+                .map(|generation| generation.version().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+            requirement: requested.requirement.as_ref().map_or_else(
+                || "any release (a pre-release needs a requirement that names it)".to_owned(),
+                ToString::to_string,
+            ),
+        })
     }
 }
 
@@ -408,6 +454,11 @@ impl Registry {
     /// Swaps the snapshot; what has begun with the old one goes on with it.
     pub fn publish(&self, snapshot: Snapshot) {
         self.current.send_replace(Some(Arc::new(snapshot)));
+    }
+
+    /// Whether anybody knows which plugins there are: a scan, or an earlier worker.
+    pub fn is_known(&self) -> bool {
+        self.current.borrow().is_some()
     }
 
     /// The snapshot as it is now; empty before the first scan has ended.

@@ -21,7 +21,7 @@ use semver::Version;
 
 use super::{
     discovery::{
-        Candidate, Cause, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for, spots,
+        Candidate, Cause, Files, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for, spots,
     },
     metadata::{Digest, FILE_NAME, LibraryPath, PluginName},
 };
@@ -167,6 +167,16 @@ impl Scanner {
             Err(cause) => self.report_trouble(cause, &mut pass),
         }
         pass.finish()
+    }
+
+    /// Takes what an earlier process handed out for a place as handed out: only other bytes are
+    /// handed out there.
+    pub fn has_handed_out(&mut self, place: &Path, files: &Files) {
+        let handed_out = HandedOut {
+            contents: Contents::handed_out(files),
+            without_metadata: None,
+        };
+        self.handed_out.insert(place.to_owned(), handed_out);
     }
 
     /// Hands out again what a place holds, at the next scan, and tells its problems again.

@@ -53,7 +53,8 @@ pub enum Activity {
 }
 
 impl Activity {
-    fn from_word(word: u64) -> Option<Self> {
+    /// The activity of this number, where there is one.
+    pub fn from_word(word: u64) -> Option<Self> {
         Some(match word {
             1 => Self::Open,
             2 => Self::Load,
@@ -187,6 +188,8 @@ enum Place {
     Unknown,
     /// There is no table, or it is full, or the thread is ending.
     Nowhere,
+    /// The thread is ending inside of a plugin: it called `exit`, or ended its thread.
+    EndedInside(u64, Activity),
     At(&'static [AtomicU64]),
 }
 
@@ -202,6 +205,9 @@ struct GiveBack;
 impl Drop for GiveBack {
     fn drop(&mut self) {
         if let Place::At(slot) = PLACE.replace(Place::Nowhere) {
+            if let Some(inside) = inside_of(slot) {
+                PLACE.set(Place::EndedInside(inside.plugin, inside.activity));
+            }
             slot[PLUGIN].store(0, Ordering::Relaxed);
             slot[LOOP].store(0, Ordering::Relaxed);
             slot[THREAD].store(0, Ordering::Release);
@@ -266,10 +272,20 @@ impl Drop for Stay {
     }
 }
 
+/// The plugin that this thread is inside of, and what it does there; also where the thread is ending
+/// and has given its slot back, as before the hooks of `exit` run.
+pub fn last_inside_of_this_thread() -> Option<(u64, Activity)> {
+    match PLACE.get() {
+        Place::At(slot) => inside_of(slot).map(|inside| (inside.plugin, inside.activity)),
+        Place::EndedInside(plugin, activity) => Some((plugin, activity)),
+        Place::Nowhere | Place::Unknown => None,
+    }
+}
+
 fn slot_of_this_thread() -> Option<&'static [AtomicU64]> {
     match PLACE.get() {
         Place::At(slot) => Some(slot),
-        Place::Nowhere => None,
+        Place::Nowhere | Place::EndedInside(..) => None,
         Place::Unknown => find_place(),
     }
 }

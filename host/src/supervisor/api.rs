@@ -5,14 +5,16 @@
 //! |---|---|
 //! | `GET /v1/host` | [`Overview`] |
 //! | `POST /v1/worker/replace` | `{}`, when another worker has taken over |
+//! | `POST /v1/host/renew` | the release that takes over in a moment |
+//! | `POST /v1/plugins/NAME/lift` | the worker's, after the quarantine has ended here too |
 //! | any other | the worker's, see [`crate::control`] |
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Path as Named, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -25,9 +27,13 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use super::Request;
+use super::{
+    Request,
+    renewal::{self, Heir},
+};
 use crate::{
     control::{self, Refused},
+    crash::Quarantined,
     listen::Binding,
     runtime_dir::RuntimeDir,
 };
@@ -43,6 +49,12 @@ pub struct Overview {
     pub idle_connections: usize,
     /// Calls that are open on the others.
     pub open_calls: usize,
+    /// Builds of plugins that have ended too many workers.
+    pub quarantined: Vec<Quarantined>,
+    /// The supervisor's release.
+    pub release: &'static str,
+    /// Times that a next release took over.
+    pub renewals: u64,
     /// Workers that died without having been told to.
     pub crashes: u64,
     /// Times that one worker took over from another.
@@ -68,19 +80,21 @@ pub struct WorkerOverview {
     pub uptime_seconds: u64,
 }
 
+/// What requests are answered with.
 #[derive(Debug, Clone)]
-struct Api {
-    supervisor: mpsc::Sender<Request>,
-    serving: watch::Receiver<Option<PathBuf>>,
+pub(super) struct Api {
+    pub(super) supervisor: mpsc::Sender<Request>,
+    /// The control socket of the worker that serves.
+    pub(super) serving: watch::Receiver<Option<PathBuf>>,
+    /// Where the next release's program is.
+    pub(super) program: PathBuf,
+    /// What this one was started with.
+    pub(super) arguments: Arc<[OsString]>,
 }
 
 /// Opens the control socket on the current runtime. Without one the host serves all the same, and
 /// says so. Dropping the binding removes the socket.
-pub(super) fn serve(
-    runtime_dir: &RuntimeDir,
-    supervisor: mpsc::Sender<Request>,
-    serving: watch::Receiver<Option<PathBuf>>,
-) -> Option<Binding> {
+pub(super) fn serve(runtime_dir: &RuntimeDir, api: Api) -> Option<Binding> {
     let path = control::socket_path(runtime_dir.shared());
     let lock = runtime_dir
         .address_lock()
@@ -92,11 +106,10 @@ pub(super) fn serve(
     let router = Router::new()
         .route("/v1/host", get(overview))
         .route("/v1/worker/replace", post(replace))
+        .route("/v1/host/renew", post(renew))
+        .route("/v1/plugins/{name}/lift", post(lift))
         .fallback(ask_worker)
-        .with_state(Api {
-            supervisor,
-            serving,
-        });
+        .with_state(api);
     tokio::spawn(async move {
         let served = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => axum::serve(listener, router).await,
@@ -117,6 +130,30 @@ async fn replace(State(api): State<Api>) -> Result<Json<Value>, Refused> {
     tracing::info!("an operator asks for another worker");
     match api.ask(Request::Replace).await? {
         Ok(()) => Ok(Json(json!({}))),
+        Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
+    }
+}
+
+async fn lift(
+    State(api): State<Api>,
+    Named(plugin): Named<String>,
+    request: axum::extract::Request,
+) -> Result<Response, Refused> {
+    api.ask(|done| Request::Lift { plugin, done }).await?;
+    Ok(ask_worker(State(api), request).await)
+}
+
+async fn renew(State(api): State<Api>) -> Result<Json<Heir>, Refused> {
+    tracing::info!("an operator asks for the next release");
+    let (program, arguments) = (api.program.clone(), Arc::clone(&api.arguments));
+    // It runs the program, which may take its time.
+    let examined = tokio::task::spawn_blocking(move || renewal::examine(&program, &arguments));
+    let heir = examined
+        .await
+        .expect("examining a program does not panic")
+        .map_err(|detail| Refused::new(StatusCode::CONFLICT, detail))?;
+    match api.ask(Request::Renew).await? {
+        Ok(()) => Ok(Json(heir)),
         Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
     }
 }

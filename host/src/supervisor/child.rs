@@ -8,11 +8,14 @@ use std::{
     ffi::OsString,
     io::{self, BufRead, BufReader, PipeReader, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -57,7 +60,21 @@ pub(super) struct Child {
     pub(super) pid: Pid,
     pub(super) started: Instant,
     pub(super) threads: ThreadSlots,
+    link: Arc<Link>,
+    /// The pipe that its lines come through.
+    lines: OwnedFd,
     queue: mpsc::UnboundedSender<Outgoing>,
+    /// Messages that are still to be sent.
+    unsent: Arc<AtomicUsize>,
+}
+
+/// A worker process as it passes from one release of the supervisor to the next.
+pub(super) struct Parts {
+    pub(super) pid: Pid,
+    pub(super) started: Instant,
+    pub(super) link: OwnedFd,
+    pub(super) lines: OwnedFd,
+    pub(super) threads: OwnedFd,
 }
 
 /// What a worker is started with.
@@ -95,10 +112,38 @@ impl Child {
             // What a plugin starts can be ended with it; and the keyboard's signals are ours.
             .process_group(0)
             .spawn()?;
-        let pid = Pid::from_child(&process);
-        let link = Arc::new(Link::new(ours)?);
+        let mut descriptors = recipe.before;
+        descriptors.push(Arc::new(threads.file().try_clone_to_owned()?));
+        descriptors.extend(recipe.after);
+        let parts = Parts {
+            pid: Pid::from_child(&process),
+            started: Instant::now(),
+            link: ours,
+            lines: reader.into(),
+            threads: threads.file().try_clone_to_owned()?,
+        };
+        let child = Self::of(number, parts, recipe.log, recipe.events)?;
+        child.tell_with(
+            ToWorker::Start(Box::new(recipe.start)),
+            Vec::new(),
+            descriptors,
+        );
+        Ok(child)
+    }
 
-        let mut log = recipe.log;
+    /// A worker that runs: its lines are copied, its messages taken, its death waited for.
+    ///
+    /// # Errors
+    /// The machine has no memory, threads or descriptors left.
+    pub(super) fn of(
+        number: u32,
+        parts: Parts,
+        mut log: Box<dyn Write + Send>,
+        events: mpsc::Sender<(u32, FromWorker)>,
+    ) -> io::Result<Self> {
+        let pid = parts.pid;
+        let link = Arc::new(Link::new(parts.link)?);
+        let reader = PipeReader::from(parts.lines.try_clone()?);
         thread::Builder::new()
             .name(format!("log-{number}"))
             .spawn(move || copy_lines(reader, &mut *log))?;
@@ -110,24 +155,28 @@ impl Child {
                 let _ = say.send(wait_for(pid));
             })?;
         let (queue, outgoing) = mpsc::unbounded_channel();
-        tokio::spawn(send_all(Arc::clone(&link), outgoing));
-        tokio::spawn(follow(number, link, died, recipe.events));
-
-        let mut descriptors = recipe.before;
-        descriptors.push(Arc::new(threads.file().try_clone_to_owned()?));
-        descriptors.extend(recipe.after);
-        let child = Self {
+        let unsent = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(send_all(Arc::clone(&link), outgoing, Arc::clone(&unsent)));
+        tokio::spawn(follow(number, Arc::clone(&link), died, events));
+        Ok(Self {
             pid,
-            started: Instant::now(),
-            threads,
+            started: parts.started,
+            threads: ThreadSlots::open(parts.threads)?,
+            link,
+            lines: parts.lines,
             queue,
-        };
-        child.tell_with(
-            ToWorker::Start(Box::new(recipe.start)),
-            Vec::new(),
-            descriptors,
-        );
-        Ok(child)
+            unsent,
+        })
+    }
+
+    /// What another program needs to go on with it: link, lines and table of threads.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        [self.link.socket(), self.lines.as_fd(), self.threads.file()]
+    }
+
+    /// Whether everything that it was told is on its way.
+    pub(super) fn is_told(&self) -> bool {
+        self.unsent.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn tell(&self, message: ToWorker) {
@@ -140,6 +189,7 @@ impl Child {
         payload: Vec<u8>,
         descriptors: Vec<Arc<OwnedFd>>,
     ) {
+        self.unsent.fetch_add(1, Ordering::AcqRel);
         // Nobody takes it only where the worker is dead, which is told in another way.
         let _ = self.queue.send(Outgoing {
             message,
@@ -154,10 +204,15 @@ impl Child {
     }
 }
 
-async fn send_all(link: Arc<Link>, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
+async fn send_all(
+    link: Arc<Link>,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    unsent: Arc<AtomicUsize>,
+) {
     while let Some(next) = outgoing.recv().await {
         let descriptors: Vec<_> = next.descriptors.iter().map(|d| d.as_fd()).collect();
         let sent = link.send(&next.message, &next.payload, &descriptors).await;
+        unsent.fetch_sub(1, Ordering::AcqRel);
         if let Err(error) = sent {
             tracing::debug!(%error, "a worker takes no message any more");
             return;

@@ -24,6 +24,7 @@ use plugin_proto::{
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use crate::{
+    crash,
     server::{ResponseFailure, conversation::RESPONSE_FAILED, handover::Passed},
     shared_memory::connections::{CallKind, ConnectionSlots, OpenCall, State},
 };
@@ -50,7 +51,7 @@ pub(super) struct Left {
     /// To be served by the next worker.
     pub(super) alive: Vec<(Passed, Arc<OwnedFd>)>,
     /// Calls that were open, and have been answered for.
-    pub(super) calls: Vec<OpenCall>,
+    pub(super) calls: Vec<crash::OpenCall>,
     /// Connections that were closed because a frame was under way.
     pub(super) cut: usize,
 }
@@ -70,6 +71,19 @@ impl HeldConnections {
 
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Each connection, with the worker that has it.
+    pub(super) fn all(&self) -> Vec<(Passed, u32, &OwnedFd)> {
+        let held = self.held.iter().map(|(slot, held)| {
+            let passed = Passed {
+                slot: *slot,
+                number: held.number,
+                unread_answers: 0,
+            };
+            (passed, held.owner, &*held.socket)
+        });
+        held.collect()
     }
 
     /// How many connections do this.
@@ -144,7 +158,7 @@ impl HeldConnections {
                 if let Some(slot) = self.slots.slot(index)
                     && slot.state() == State::InCall
                 {
-                    left.calls.push(slot.call());
+                    left.calls.push(crash::OpenCall::of(&slot));
                 }
                 self.free(index);
             }
@@ -174,9 +188,8 @@ impl HeldConnections {
             return;
         }
         if slot.state() == State::InCall {
-            let call = slot.call();
-            answer_for(socket.as_fd(), call, self.response_failure);
-            left.calls.push(call);
+            answer_for(socket.as_fd(), slot.call(), self.response_failure);
+            left.calls.push(crash::OpenCall::of(&slot));
         } else {
             left.cut += 1;
         }

@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Given, Phase, Successor, Supervisor, millis};
-use crate::link::ToWorker;
+use crate::{crash::KilledFor, link::ToWorker};
 
 /// Delay before the worker after one that died young, doubled with each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
@@ -105,11 +105,13 @@ impl Supervisor {
         let Some(worker) = self.workers.remove(&number) else {
             return;
         };
-        let _ = fs::remove_dir_all(&worker.private_dir);
         let left = self.connections.bury(number);
+        let lived = worker.child.started.elapsed();
         let was_told = matches!(worker.phase, Phase::Stopping);
-        if !was_told || !status.success() {
-            self.report(number, &worker, status, &left);
+        if was_told && (status.success() || worker.killed_for == Some(KilledFor::Other)) {
+            let _ = fs::remove_dir_all(&worker.private_dir);
+        } else {
+            self.judge(number, worker, status, &left);
         }
         if self.serving == Some(number) {
             self.serving = None;
@@ -132,7 +134,7 @@ impl Supervisor {
             return;
         }
         if self.serving.is_none() {
-            self.find_next(worker.child.started.elapsed());
+            self.find_next(lived);
         }
         for given in std::mem::take(&mut self.waiting) {
             self.give(given);

@@ -16,7 +16,7 @@ use std::{
 use rustix::process::Signal;
 use tokio::{
     runtime::Builder,
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -69,6 +69,43 @@ pub enum AttachError {
     },
 }
 
+/// Something to tell the supervisor.
+#[derive(Debug)]
+pub struct Told {
+    message: ToSupervisor,
+    descriptors: Vec<OwnedFd>,
+    /// Hears when it is on its way, from where this worker's death does not call it back.
+    sent: Option<oneshot::Sender<()>>,
+}
+
+impl Told {
+    /// A message with a descriptor.
+    pub fn with(message: ToSupervisor, descriptor: OwnedFd) -> Self {
+        Self {
+            descriptors: vec![descriptor],
+            ..Self::from(message)
+        }
+    }
+
+    /// A message whose sender waits until it cannot be lost any more.
+    pub fn for_sure(message: ToSupervisor, sent: oneshot::Sender<()>) -> Self {
+        Self {
+            sent: Some(sent),
+            ..Self::from(message)
+        }
+    }
+}
+
+impl From<ToSupervisor> for Told {
+    fn from(message: ToSupervisor) -> Self {
+        Self {
+            message,
+            descriptors: Vec::new(),
+            sent: None,
+        }
+    }
+}
+
 /// What tells a running worker what to do.
 #[derive(Debug)]
 pub struct Orders {
@@ -77,7 +114,7 @@ pub struct Orders {
     /// Asks for a look at the plugin directory.
     pub rescan: Arc<Notify>,
     /// What has been told from this side, with descriptors.
-    pub told: mpsc::UnboundedReceiver<(ToSupervisor, Vec<OwnedFd>)>,
+    pub told: mpsc::UnboundedReceiver<Told>,
     /// What happens to connections.
     pub happened: mpsc::UnboundedReceiver<Happened>,
     /// The event loops, to give connections to.
@@ -185,9 +222,13 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
             biased;
             // First: that nothing is left is true only when all that happened has been told.
             Some(happened) = orders.happened.recv() => tell(link, happened).await?,
-            Some((told, descriptors)) = orders.told.recv() => {
-                let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-                link.send(&told, &[], &descriptors).await?;
+            Some(told) = orders.told.recv() => {
+                let descriptors: Vec<_> = told.descriptors.iter().map(AsFd::as_fd).collect();
+                link.send(&told.message, &[], &descriptors).await?;
+                if let Some(sent) = told.sent {
+                    // Who asked may have given up.
+                    let _ = sent.send(());
+                }
             }
             received = link.receive::<ToWorker>() => {
                 let Some(received) = received? else {

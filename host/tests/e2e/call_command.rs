@@ -89,7 +89,7 @@ fn questions_are_answered_from_the_flags_and_shown() {
         json!([
             {"question": "variable", "name": "route_id", "answer": "r1"},
             {"question": "variable", "name": "consumer_name", "answer": null},
-            {"question": "variable", "name": "arg_a", "answer": "%201"},
+            {"question": "variable", "name": "arg_a", "answer": " 1"},
             {"question": "request_body", "name": null, "answer": "the body"},
         ])
     );

@@ -41,6 +41,9 @@ fn status_tells_what_serves_what_did_before_and_what_failed() {
     assert!(since.as_u64().unwrap() > 1_600_000_000, "seconds: {since}");
     let error = plugin.remove("last_error").unwrap();
     assert!(error.as_str().unwrap().contains("told to fail"), "{error}");
+    let retired = status["retired"].as_object_mut().unwrap();
+    let mapped = retired.remove("mapped_bytes").unwrap();
+    assert!(mapped.as_u64().unwrap() > 64 << 10, "bytes: {mapped}");
     assert_eq!(
         status,
         json!({
@@ -51,6 +54,7 @@ fn status_tells_what_serves_what_did_before_and_what_failed() {
                 "previous": "0.1.0",
                 "last_tried": "0.3.0",
             }],
+            "quarantined": [],
             "retired": { "draining": 0, "unloaded": 1, "stuck": 0 },
         })
     );

@@ -72,6 +72,9 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            announce: None,
+            kept_dir: None,
+            retired_memory: u64::MAX,
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

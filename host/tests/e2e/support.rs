@@ -2,9 +2,12 @@
 
 mod gateway;
 mod host;
+pub(crate) mod http;
 mod libraries;
 mod program;
+pub(crate) mod runner;
 pub(crate) mod serving;
+pub(crate) mod upstream;
 pub(crate) mod versions;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};

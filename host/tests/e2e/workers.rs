@@ -1,6 +1,9 @@
 //! Workers that die or are replaced: what the gateway sees of it, which is next to nothing.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -146,6 +149,86 @@ fn a_call_that_is_open_keeps_its_worker_until_it_has_ended() {
     });
     assert_eq!(asking.call(quick, get("/")), "unchanged");
     assert_eq!(overview(&host)["crashes"], 0);
+}
+
+/// Puts a program where another one is, as package managers do.
+fn put(program: &Path, bytes: &[u8]) {
+    let next = program.with_extension("next");
+    fs::write(&next, bytes).unwrap();
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&next, program).unwrap();
+}
+
+#[test]
+fn a_host_becomes_its_next_release_without_the_gateway_noticing() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("plugin-host");
+    let release = fs::read(env!("CARGO_BIN_EXE_plugin-host")).unwrap();
+    put(&program, &release);
+    let host = Host::builder().program(&program).plugin("scripted").start();
+    let mut gateways: Vec<_> = (0..300).map(|_| host.gateway()).collect();
+    let token = gateways[0].route([("scripted", "[]")]);
+    for gateway in &mut gateways {
+        assert_eq!(gateway.call(token, get("/")), "unchanged");
+    }
+    let calling = Arc::new(AtomicBool::new(true));
+    let caller = {
+        let (mut gateway, calling) = (host.gateway(), Arc::clone(&calling));
+        thread::spawn(move || {
+            while calling.load(Ordering::SeqCst) {
+                assert_eq!(gateway.call(token, get("/")), "unchanged");
+            }
+        })
+    };
+    for renewal in 1..=2 {
+        // The next release is another file, and the same program with another digest.
+        put(&program, &[&release[..], b"next"].concat());
+        let (code, said, complaint) = host.ask(&["upgrade-host"]);
+        assert_eq!(code, 0, "{complaint}");
+        assert!(said.contains("serves, its worker too"), "{said}");
+        assert_eq!(overview(&host)["renewals"], renewal);
+        for gateway in &mut gateways {
+            assert_eq!(gateway.call(token, get("/")), "unchanged");
+        }
+    }
+    // It has kept what makes it the gateway's child: a signal stops it, and it ends its workers.
+    calling.store(false, Ordering::SeqCst);
+    caller.join().unwrap();
+    assert_eq!(overview(&host)["crashes"], 0);
+    let mut host = host;
+    let workers = host.workers();
+    host.signal(Signal::TERM);
+    assert!(host.end().success());
+    assert!(workers.iter().all(|worker| !is_alive(*worker)));
+    assert!(!host.socket().exists());
+}
+
+#[test]
+fn a_program_that_cannot_take_over_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("plugin-host");
+    put(
+        &program,
+        &fs::read(env!("CARGO_BIN_EXE_plugin-host")).unwrap(),
+    );
+    let host = Host::builder().program(&program).plugin("scripted").start();
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", "[]")]);
+    for (other, complaint) in [
+        ("#!/bin/sh\necho no\n", "no release that can take over"),
+        ("not a program", "cannot be run"),
+        (
+            "#!/bin/sh\necho '{\"release\":\"9.0.0\",\"estate\":9,\"link\":9}'\n",
+            "too far from this one",
+        ),
+    ] {
+        put(&program, other.as_bytes());
+        let (code, _, complained) = host.ask(&["upgrade-host"]);
+        assert_eq!(code, 1);
+        assert!(complained.contains(complaint), "{complained}");
+        assert_eq!(gateway.call(token, get("/")), "unchanged");
+    }
+    assert_eq!(overview(&host)["renewals"], 0);
 }
 
 #[test]

@@ -10,12 +10,21 @@ use std::path::Path;
 use plugin_proto::{Frame, FrameBuffer, FrameType, Header};
 use serde::Deserialize;
 
-use crate::message::Side;
+use crate::message::{Bytes, Side};
 
 /// One HTTP request through a real gateway, and the frames exchanged because of it.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct Capture {
     pub(crate) name: String,
+    /// What the HTTP client sent; long ones are cut.
+    #[allow(dead_code, reason = "only the development gateway's tests need it")]
+    pub(crate) http_request: Bytes,
+    /// What it got: the head without its last line end.
+    #[allow(dead_code, reason = "only the development gateway's tests need it")]
+    pub(crate) http_response_head: Bytes,
+    /// As it travelled; long ones are cut.
+    #[allow(dead_code, reason = "only the development gateway's tests need it")]
+    pub(crate) http_response_body: Bytes,
     pub(crate) frames: Vec<RecordedFrame>,
 }
 

@@ -25,40 +25,40 @@ const UPSTREAM_ONLY: [&str; 10] = [
 
 /// An answer and what becomes of it.
 #[derive(Debug)]
-pub(super) struct Effect {
+pub(in crate::cli) struct Effect {
     /// The answer as it came.
-    pub(super) answer: Answer,
+    pub(in crate::cli) answer: Answer,
     /// What becomes of it.
-    pub(super) told: Told,
+    pub(in crate::cli) told: Told,
 }
 
 /// The answer as it came.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(in crate::cli) enum Answer {
     Request(RequestEffect),
     Response(ResponseEffect),
 }
 
 /// What the gateway does with an answer.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(in crate::cli) struct Told {
     /// One word for it.
-    pub(super) action: &'static str,
+    pub(in crate::cli) action: &'static str,
     /// One sentence for it.
-    pub(super) headline: &'static str,
+    pub(in crate::cli) headline: &'static str,
     /// Its parts, one line each.
-    pub(super) lines: Vec<String>,
+    pub(in crate::cli) lines: Vec<String>,
     /// Its body, if there is one to show.
-    pub(super) body: Option<Vec<u8>>,
+    pub(in crate::cli) body: Option<Vec<u8>>,
     /// What a gateway makes of it that is not obvious.
-    pub(super) notes: Vec<String>,
+    pub(in crate::cli) notes: Vec<String>,
     /// It stands for a plugin that failed.
-    pub(super) failed: bool,
+    pub(in crate::cli) failed: bool,
 }
 
 impl Effect {
     /// What becomes of a request.
-    pub(super) fn of_request(answer: RequestEffect) -> Self {
+    pub(in crate::cli) fn of_request(answer: RequestEffect) -> Self {
         let told = match &answer {
             RequestEffect::Unchanged => Told::new("unchanged", "the request goes on as it is"),
             RequestEffect::Stop(stop) => Told::stop(stop),
@@ -71,7 +71,11 @@ impl Effect {
     }
 
     /// What becomes of an upstream's response.
-    pub(super) fn of_response(answer: ResponseEffect, upstream: &Response, method: Method) -> Self {
+    pub(in crate::cli) fn of_response(
+        answer: ResponseEffect,
+        upstream: &Response,
+        method: Method,
+    ) -> Self {
         let told = Told::response(&answer, upstream, method);
         Self {
             answer: Answer::Response(answer),

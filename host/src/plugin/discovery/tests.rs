@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde_json::json;
 
 use super::*;
+use crate::plugin::metadata::Warning;
 use crate::plugin::testing::{PluginDirectory, compile, facts, library, plugin_json, source};
 
 impl PluginDirectory {

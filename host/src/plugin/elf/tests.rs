@@ -219,3 +219,21 @@ fn only_the_host_s_own_major_abi_version_and_no_newer_minor_one_fits() {
     check("two", "its ABI version `two` is not a semantic version");
     check_fact("abi_version", "999.0.0", "it speaks ABI 999.0.0");
 }
+
+#[test]
+fn what_a_library_occupies_is_what_its_segments_say_and_not_what_its_file_has() {
+    let small = library("say", "1.0.0");
+    let zeros = format!(
+        "{}static char zeros[1 << 20];\nchar *all = zeros;\n",
+        source(&facts("say", "1.0.0"))
+    );
+    let large = compile(&zeros, &["-shared"]);
+    let difference = mapped_bytes(&large) - mapped_bytes(&small);
+    assert!(large.len() < small.len() + (64 << 10));
+    assert!(
+        (1 << 20..(1 << 20) + (16 << 10)).contains(&difference),
+        "{difference}"
+    );
+    assert_eq!(mapped_bytes(&small) % 4096, 0);
+    assert_eq!(mapped_bytes(b"no library"), 10);
+}

@@ -8,58 +8,100 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{LoadError, LoadErrorCause, Options, settings_of};
+use super::{
+    Announcement, Manager, Options,
+    error::{LoadError, LoadErrorCause},
+};
+use crate::crash::KnownGeneration;
 use crate::plugin::{
     discovery::Candidate,
     library::{Library, LibraryError, Services},
+    metadata::Metadata,
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
     rehearsal::Rehearsal,
+    settings::{Operator, PluginSettings},
 };
 
 /// Time that a plugin may take to open, construct and run its `on_load`.
 pub const LOAD_TIME: Duration = Duration::from_secs(10);
 
-/// Constructs a plugin away from the event loops, in [`LOAD_TIME`].
-pub(super) async fn construct(
-    candidate: Candidate,
-    options: &Arc<Options>,
-) -> Result<Generation, LoadError> {
-    let began = Instant::now();
-    let subject = Subject::of(&candidate);
-    for warning in &candidate.warnings {
-        tracing::warn!(
-            plugin = %subject.plugin,
-            version = %subject.version,
-            directory = %candidate.directory.display(),
-            "{warning}"
-        );
-    }
-    let options = Arc::clone(options);
-    let runtime = Handle::current();
-    let opening =
-        on_a_thread_of_its_own("load", move || runtime.block_on(open(candidate, &options)));
-    let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
-        Ok(Ok(constructed)) => constructed,
-        Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended)),
-        Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
-    };
-    match constructed {
-        Ok(generation) => {
-            tracing::info!(
+impl Manager {
+    /// Constructs a plugin away from the event loops, in [`LOAD_TIME`], from a private copy that
+    /// there may be already.
+    pub(super) async fn construct(
+        &self,
+        candidate: Candidate,
+        copy: Option<PrivateCopy>,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let began = Instant::now();
+        let subject = Subject::of(&candidate);
+        for warning in &candidate.warnings {
+            tracing::warn!(
                 plugin = %subject.plugin,
                 version = %subject.version,
-                library = %subject.library.display(),
-                digest = %generation.origin().digest,
-                milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "plugin loaded"
+                directory = %candidate.directory.display(),
+                "{warning}"
             );
-            Ok(generation)
         }
-        Err(cause) => Err(subject.refused(cause)),
+        let mapped_bytes = candidate.mapped_bytes();
+        let options = Arc::clone(&self.options);
+        let runtime = Handle::current();
+        let opening = on_a_thread_of_its_own("load", move || {
+            runtime.block_on(open(candidate, copy, &options))
+        });
+        let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
+            Ok(Ok(constructed)) => constructed,
+            Ok(Err(ended)) => Err(LoadErrorCause::Ended(ended)),
+            Err(_) => Err(LibraryError::Slow(LOAD_TIME.as_secs()).into()),
+        };
+        match constructed {
+            Ok(generation) => {
+                tracing::info!(
+                    plugin = %subject.plugin,
+                    version = %subject.version,
+                    library = %subject.library.display(),
+                    digest = %generation.origin().digest,
+                    milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "plugin loaded"
+                );
+                Ok(Arc::new(generation))
+            }
+            Err(cause) => {
+                let is_mapped = matches!(
+                    cause,
+                    LoadErrorCause::Library(LibraryError::Load(_) | LibraryError::Slow(_))
+                );
+                if is_mapped {
+                    self.retired.stays_mapped(mapped_bytes);
+                }
+                Err(subject.refused(cause))
+            }
+        }
     }
+}
+
+/// What the operator says about a plugin, and the settings that it gets.
+///
+/// # Errors
+/// They cannot be used, or do not fit the plugin's schema.
+pub fn settings_of<'a>(
+    metadata: &Metadata,
+    operator: &'a Operator,
+) -> Result<(&'a PluginSettings, Value), LoadErrorCause> {
+    let said = operator
+        .of(metadata.name.as_str())
+        .map_err(|reason| LoadErrorCause::Settings(reason.to_owned()))?;
+    let settings = said.merged_with(&metadata.settings);
+    if let Some(schema) = &metadata.settings_schema {
+        schema
+            .check(&settings)
+            .map_err(LoadErrorCause::SettingsSchema)?;
+    }
+    Ok((said, settings))
 }
 
 /// What an error about a candidate names.
@@ -127,7 +169,7 @@ pub(super) async fn rehearse(
 
 /// Runs something that may block for long, or for ever: it then keeps a thread that nobody else
 /// needs. An error says why there was none, or that it ended early.
-async fn on_a_thread_of_its_own<T: Send + 'static>(
+pub(super) async fn on_a_thread_of_its_own<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, String> {
@@ -142,24 +184,52 @@ async fn on_a_thread_of_its_own<T: Send + 'static>(
     result.await.map_err(|ended| ended.to_string())
 }
 
-async fn open(candidate: Candidate, options: &Options) -> Result<Generation, LoadErrorCause> {
+async fn open(
+    candidate: Candidate,
+    copy: Option<PrivateCopy>,
+    options: &Options,
+) -> Result<Generation, LoadErrorCause> {
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
-    let copy = PrivateCopy::write(
-        &options.private_dir,
-        &candidate.metadata.name,
-        &candidate.metadata.version,
-        &candidate.digest,
-        &candidate.bytes,
-    )?;
+    let copy = match copy {
+        Some(copy) => copy,
+        None => PrivateCopy::write(
+            &options.private_dir,
+            &candidate.metadata.name,
+            &candidate.metadata.version,
+            &candidate.digest,
+            &candidate.bytes,
+        )?,
+    };
     let services = Services {
         plugin: candidate.metadata.name.clone(),
         version: Arc::new(candidate.metadata.version.clone()),
         clock: Handle::current(),
     };
-    let plugin = Library::open(copy.path(), Generation::next_number())?
+    let number = Generation::next_number();
+    announce(options, number, &candidate, &copy).await;
+    let plugin = Library::open(copy.path(), number)?
         .create(services, &settings)
         .await?;
     let rules = Rules::new(&candidate.metadata, said);
     let origin = Arc::new(candidate.into_origin());
     Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
+}
+
+/// Tells who may have to give a death its name, and waits until it is known there.
+async fn announce(options: &Options, number: u64, candidate: &Candidate, copy: &PrivateCopy) {
+    let Some(announce) = &options.announce else {
+        return;
+    };
+    let generation = KnownGeneration::new(
+        number,
+        candidate.metadata.name.as_str(),
+        &candidate.metadata.version.to_string(),
+        &candidate.digest.to_string(),
+        copy.path(),
+    );
+    let (heard, told) = oneshot::channel();
+    if announce.send(Announcement { generation, heard }).is_ok() {
+        // An error means that nobody survives this process: then no name is needed.
+        let _ = told.await;
+    }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::plugin::registry::Generation;
 
@@ -24,11 +25,12 @@ pub const UNLOAD_TIME: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// Counts retired generations.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retired {
     draining: AtomicUsize,
     unloaded: AtomicUsize,
     stuck: AtomicUsize,
+    mapped_bytes: watch::Sender<u64>,
 }
 
 /// How many generations serve no more, in this process.
@@ -40,11 +42,26 @@ pub struct RetiredCounts {
     pub unloaded: usize,
     /// In use for longer than any call may take: the plugin keeps what it should give back.
     pub stuck: usize,
+    /// What the mapped libraries of all of them occupy, and those of versions that were opened and
+    /// did not come into service.
+    pub mapped_bytes: u64,
+}
+
+impl Default for Retired {
+    fn default() -> Self {
+        Self {
+            draining: AtomicUsize::new(0),
+            unloaded: AtomicUsize::new(0),
+            stuck: AtomicUsize::new(0),
+            mapped_bytes: watch::Sender::new(0),
+        }
+    }
 }
 
 impl Retired {
     /// Drops a generation, after its `on_unload`, when nobody else holds it.
     pub(super) fn retire(self: &Arc<Self>, generation: Arc<Generation>) {
+        self.stays_mapped(generation.origin().mapped_bytes);
         let retired = Arc::clone(self);
         retired.draining.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
@@ -59,11 +76,29 @@ impl Retired {
         });
     }
 
+    /// Counts a library that stays mapped and does not serve.
+    pub(super) fn stays_mapped(&self, bytes: u64) {
+        self.mapped_bytes
+            .send_modify(|mapped| *mapped = mapped.saturating_add(bytes));
+    }
+
+    pub(super) fn more_than(&self, budget: u64) -> impl Future<Output = ()> + Send + use<> {
+        let mut mapped_bytes = self.mapped_bytes.subscribe();
+        async move {
+            let over = mapped_bytes.wait_for(|mapped| *mapped > budget);
+            if over.await.is_err() {
+                // The manager is gone, and nobody is to be told anything.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     pub(super) fn counts(&self) -> RetiredCounts {
         RetiredCounts {
             draining: self.draining.load(Ordering::Relaxed),
             unloaded: self.unloaded.load(Ordering::Relaxed),
             stuck: self.stuck.load(Ordering::Relaxed),
+            mapped_bytes: *self.mapped_bytes.borrow(),
         }
     }
 }

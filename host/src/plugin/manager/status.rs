@@ -5,34 +5,33 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use semver::Version;
 use serde::Serialize;
 
-use super::{Given, retired::RetiredCounts};
-use crate::plugin::metadata::{Digest, PluginName};
-
-/// One try to load something.
-#[derive(Debug, Clone)]
-pub struct Attempt {
-    /// When it ended.
-    pub at: SystemTime,
-    /// The plugin that was tried.
-    pub name: PluginName,
-    /// The version that was tried.
-    pub version: Version,
-    /// Digest of the library that was tried.
-    pub digest: Digest,
-    /// Why it failed, if it did.
-    pub failed: Option<String>,
-}
+use super::{retired::RetiredCounts, slot::Given};
+use crate::plugin::{metadata::Build, registry::Snapshot};
 
 /// Every plugin, and what serves no more.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// By place.
     pub plugins: Vec<PluginStatus>,
+    /// Builds that worker processes have died in.
+    pub quarantined: Vec<QuarantinedBuild>,
     /// Generations that serve no more.
     pub retired: RetiredCounts,
+}
+
+/// A build that is not loaded, because worker processes have died in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct QuarantinedBuild {
+    /// The plugin.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// Digest of its library.
+    pub digest: String,
+    /// The version of the plugin that serves instead; none where its routes fail closed.
+    pub serving_instead: Option<String>,
 }
 
 /// What one place of the plugin directory has given.
@@ -54,6 +53,20 @@ pub struct PluginStatus {
     pub last_tried: Option<String>,
     /// Why that failed, if it did.
     pub last_error: Option<String>,
+}
+
+impl QuarantinedBuild {
+    pub(super) fn of(build: &Build, snapshot: &Snapshot) -> Self {
+        let mut serving = snapshot.generations();
+        Self {
+            name: build.name.to_string(),
+            version: build.version.to_string(),
+            digest: build.digest.to_string(),
+            serving_instead: serving
+                .find(|generation| *generation.name() == build.name)
+                .map(|generation| generation.version().to_string()),
+        }
+    }
 }
 
 impl PluginStatus {

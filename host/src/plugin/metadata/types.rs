@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Component, Path};
 
 use semver::Version;
+use serde::{Deserialize, Serialize};
 
 /// Length of a plugin's name, at most, in bytes: what the gateway's schema allows.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -12,7 +13,8 @@ pub const MAX_NAME_BYTES: usize = 128;
 pub const MAX_VERSION_BYTES: usize = 64;
 
 /// A plugin's name: letters, digits, `-`, `_`, `.`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PluginName(String);
 
 /// A library's place relative to the plugin's directory, which it cannot leave by `..`.
@@ -20,8 +22,20 @@ pub struct PluginName(String);
 pub struct LibraryPath(String);
 
 /// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
+
+/// One build of one version of a plugin: what is to blame when a process has died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The plugin.
+    pub name: PluginName,
+    /// Its version.
+    pub version: Version,
+    /// Digest of its library.
+    pub digest: Digest,
+}
 
 /// Whether a plugin's calls may block the thread that they run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -167,6 +181,40 @@ impl Digest {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl TryFrom<String> for PluginName {
+    type Error = TypeError;
+
+    fn try_from(name: String) -> Result<Self, TypeError> {
+        Self::new(&name)
+    }
+}
+
+impl From<PluginName> for String {
+    fn from(name: PluginName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = TypeError;
+
+    fn try_from(text: String) -> Result<Self, TypeError> {
+        Self::from_hex(&text)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Build {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.name, self.version, self.digest)
     }
 }
 

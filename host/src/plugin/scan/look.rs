@@ -9,7 +9,7 @@ use super::{
     LOOK_AGAIN, PATIENCE, Place, SETTLE, WRITER_PATIENCE, fingerprint::Fingerprint, pass::Pass,
 };
 use crate::plugin::{
-    discovery::{Candidate, Discovery, Problem, Spot},
+    discovery::{Candidate, Discovery, Files, Problem, Spot},
     metadata::{Digest, FILE_NAME, LibraryPath},
 };
 
@@ -207,6 +207,15 @@ impl Look {
 }
 
 impl Contents {
+    /// Of a plugin that was handed out by another process.
+    pub(super) fn handed_out(files: &Files) -> Self {
+        let digests = files.document.iter().chain([&files.library]);
+        Self {
+            with_metadata: files.document.is_some(),
+            digests: digests.copied().collect(),
+        }
+    }
+
     fn of(discovery: &Discovery) -> Self {
         let read = &discovery.read;
         Self {

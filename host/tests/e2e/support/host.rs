@@ -32,6 +32,8 @@ pub(crate) struct Host {
 #[derive(Default)]
 pub(crate) struct Builder {
     directory: Option<Arc<TempDir>>,
+    /// The program, where it is not the one that was built.
+    program: Option<PathBuf>,
     plugins: Vec<(String, Value)>,
     files: Vec<(String, Vec<u8>)>,
     flags: Vec<(String, String)>,
@@ -212,6 +214,12 @@ impl Builder {
         self
     }
 
+    /// Runs a copy of the program.
+    pub(crate) fn program(mut self, copy: &Path) -> Self {
+        self.program = Some(copy.to_owned());
+        self
+    }
+
     /// Adds a flag with its value.
     pub(crate) fn flag(mut self, flag: &str, value: &str) -> Self {
         self.flags.push((flag.to_owned(), value.to_owned()));
@@ -307,7 +315,8 @@ impl Builder {
     }
 
     fn command(&mut self, directory: &Path, log: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plugin-host"));
+        let built = Path::new(env!("CARGO_BIN_EXE_plugin-host"));
+        let mut command = Command::new(self.program.as_deref().unwrap_or(built));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

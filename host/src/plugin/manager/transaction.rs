@@ -1,0 +1,174 @@
+//! One plugin loaded in place of what serves from its place, or nothing changed.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::{
+    LOAD_TIME, Manager,
+    construct::{self, Subject},
+    error::{LoadError, LoadErrorCause},
+    slot::{Slot, Stored},
+};
+use crate::{
+    plugin::{discovery::Candidate, kept::Attempt, metadata::PluginName, registry::Generation},
+    tokens::compile::TriedOut,
+};
+
+/// Whether live configurations that a version refuses keep it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vetoes {
+    /// They do.
+    Count,
+    /// The operator knows and wants it all the same.
+    Overruled,
+}
+
+impl Manager {
+    /// Loads one plugin in place of what serves from its place: rehearse, construct, parse the live
+    /// configurations, swap; the old generation ends with its last call.
+    ///
+    /// # Errors
+    /// It cannot be loaded, or live configurations veto it; nothing has changed.
+    pub async fn load(
+        &self,
+        candidate: Candidate,
+        vetoes: Vetoes,
+    ) -> Result<Arc<Generation>, LoadError> {
+        self.load_awaited(candidate, vetoes, None).await
+    }
+
+    /// Loads the operator's files; where routes wait for them under a name, they no longer do when
+    /// what serves is decided.
+    pub(super) async fn load_awaited(
+        &self,
+        candidate: Candidate,
+        vetoes: Vetoes,
+        awaited: Option<&PluginName>,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let slot = self.slot(&candidate.place);
+        let files = candidate.files();
+        let loaded = self.replace(&slot, candidate, vetoes, awaited).await;
+        slot.given.lock().tried = Some(files);
+        self.keep().await;
+        loaded
+    }
+
+    /// Loads something in place of what serves from a place.
+    pub(super) async fn replace(
+        &self,
+        slot: &Slot,
+        candidate: Candidate,
+        vetoes: Vetoes,
+        awaited: Option<&PluginName>,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let _turn = slot.turn.lock().await;
+        let old = slot.given.lock().serving.clone();
+        let build = candidate.build();
+        let loaded = if self.is_quarantined(&build.digest) {
+            Err(Subject::of(&candidate).refused(LoadErrorCause::Quarantined(build.name.clone())))
+        } else {
+            self.transact(candidate, old.as_ref(), vetoes, awaited)
+                .await
+        };
+        if let (Err(_), Some(name)) = (&loaded, awaited) {
+            self.swap(|snapshot| snapshot.without_loading(name)).await;
+        }
+        let mut given = slot.given.lock();
+        given.last = Some(Attempt {
+            at: SystemTime::now(),
+            name: build.name,
+            version: build.version,
+            digest: build.digest,
+            failed: loaded.as_ref().err().map(ToString::to_string),
+        });
+        let generation = loaded?;
+        given.serving = Some(Arc::clone(&generation));
+        if let Some(old) = old {
+            given.previous = Some(Stored::of(&old));
+            self.retired.retire(old);
+        }
+        Ok(generation)
+    }
+
+    async fn transact(
+        &self,
+        candidate: Candidate,
+        old: Option<&Arc<Generation>>,
+        vetoes: Vetoes,
+        awaited: Option<&PluginName>,
+    ) -> Result<Arc<Generation>, LoadError> {
+        let subject = Subject::of(&candidate);
+        let candidate = match construct::rehearse(candidate, &self.options).await {
+            Ok(candidate) => candidate,
+            Err(cause) => return Err(subject.refused(cause)),
+        };
+        let generation = self.construct(candidate, None).await?;
+        if !self.registry.current().serves(generation.name()) {
+            // Nothing works yet that it could break; its routes are compiled when it serves.
+            self.put_in_service(&generation, old, awaited).await;
+            return Ok(generation);
+        }
+        let tried = match self.try_out(&generation, old, vetoes).await {
+            Ok(tried) => tried,
+            Err(cause) => {
+                self.retired.retire(generation);
+                return Err(subject.refused(cause));
+            }
+        };
+        self.put_in_service(&generation, old, awaited).await;
+        self.compile_all().await;
+        // The chains hold what they need of it now.
+        drop(tried);
+        Ok(generation)
+    }
+
+    async fn put_in_service(
+        &self,
+        generation: &Arc<Generation>,
+        old: Option<&Arc<Generation>>,
+        awaited: Option<&PluginName>,
+    ) {
+        self.swap(|snapshot| {
+            let next = snapshot.with(Arc::clone(generation), old);
+            match awaited {
+                Some(name) => next.without_loading(name),
+                None => next,
+            }
+        })
+        .await;
+    }
+
+    /// Parses the live configurations with a generation that does not serve yet.
+    async fn try_out(
+        &self,
+        generation: &Arc<Generation>,
+        old: Option<&Arc<Generation>>,
+        vetoes: Vetoes,
+    ) -> Result<TriedOut, LoadErrorCause> {
+        let next = self.registry.current().with(Arc::clone(generation), old);
+        let trying = self.compiler.try_out(&next, generation);
+        let Ok(mut tried) = tokio::time::timeout(LOAD_TIME, trying).await else {
+            return Err(LoadErrorCause::SlowConfiguration(LOAD_TIME.as_secs()));
+        };
+        for refused in &tried.ignored {
+            tracing::warn!(
+                plugin = %generation.name(),
+                version = %generation.version(),
+                route = refused.route,
+                reason = %refused.reason,
+                "the new version refuses a configuration that is superseded or did not work before"
+            );
+        }
+        if !tried.vetoes.is_empty() && vetoes == Vetoes::Count {
+            return Err(LoadErrorCause::Vetoed(std::mem::take(&mut tried.vetoes)));
+        }
+        Ok(tried)
+    }
+
+    /// Puts every chain in line with the snapshot. One that takes too long follows when it is ready.
+    pub(super) async fn compile_all(&self) {
+        let compiling = self.compiler.compile_all();
+        if tokio::time::timeout(LOAD_TIME, compiling).await.is_err() {
+            tracing::warn!("chains are still being compiled: some plugin takes its time to parse");
+        }
+    }
+}

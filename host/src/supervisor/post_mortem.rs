@@ -1,0 +1,83 @@
+//! What follows a worker's death: whose doing it was, in the log and in a report, and whether that
+//! build of a plugin goes into quarantine. Nobody waits for it who has a call to serve.
+
+use std::{fs, process::ExitStatus, thread, time::Instant};
+
+use super::{Supervisor, Worker, held::Left};
+use crate::crash::{self, Autopsy, Blamed, Counted, Culprit};
+
+/// Where the reports lie, below the directory of the listen address: they outlive the host.
+pub(super) const REPORTS: &str = "crashes";
+
+impl Supervisor {
+    /// Judges a death that nobody asked for.
+    pub(super) fn judge(&mut self, number: u32, worker: Worker, status: ExitStatus, left: &Left) {
+        self.counts.crashes += 1;
+        self.counts.calls_lost += left.calls.len() as u64;
+        self.counts.connections_cut += left.cut as u64;
+        let report = Autopsy {
+            pid: worker.child.pid.as_raw_nonzero().get().unsigned_abs(),
+            status,
+            threads: &worker.child.threads,
+            generations: &worker.generations,
+            mappings: &worker.mappings,
+            open_calls: left.calls.clone(),
+            uptime: worker.child.started.elapsed(),
+            host_version: worker
+                .version
+                .clone()
+                .unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+            killed_for: worker.killed_for,
+        }
+        .report();
+        tracing::error!(
+            worker = number,
+            %status,
+            open_calls = left.calls.len(),
+            connections_cut = left.cut,
+            connections_saved = left.alive.len(),
+            "a worker has died; a report follows"
+        );
+        if let Some(blamed) = &report.blamed {
+            self.count(blamed);
+        }
+        let directory = self.runtime_dir.shared().join(REPORTS);
+        // The names of functions come from the private copies, which go afterwards.
+        let publishing = thread::Builder::new()
+            .name("report".to_owned())
+            .spawn(move || {
+                crash::publish(report, &directory);
+                let _ = fs::remove_dir_all(&worker.private_dir);
+            });
+        self.reports.retain(|report| !report.is_finished());
+        match publishing {
+            Ok(report) => self.reports.push(report),
+            Err(error) => tracing::error!(%error, "there is no report"),
+        }
+    }
+
+    fn count(&mut self, blamed: &Blamed) {
+        let Some(known) = &blamed.generation.known else {
+            return;
+        };
+        let culprit = Culprit::from(known);
+        match self.quarantine.count(&culprit, Instant::now()) {
+            Counted::Crashes(crashes) => tracing::warn!(
+                plugin = culprit.name,
+                version = culprit.version,
+                crashes,
+                quarantine_at = self.config.limits.quarantine_crashes,
+                "a plugin has ended its worker"
+            ),
+            Counted::Quarantined => tracing::error!(
+                plugin = culprit.name,
+                version = culprit.version,
+                digest = culprit.digest,
+                "a plugin has ended too many workers and is in quarantine: what served before it \
+                 serves again, or its routes fail closed; a new file ends that, or \
+                 `plugin-host lift NAME`"
+            ),
+            Counted::Already => {}
+        }
+    }
+}
