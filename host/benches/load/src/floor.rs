@@ -73,6 +73,19 @@ pub(crate) struct FloorArgs {
     ask: bool,
 }
 
+#[cfg(test)]
+impl FloorArgs {
+    /// One that asks for bodies.
+    pub(crate) fn asking(socket: &Path) -> Self {
+        Self {
+            model: Model::Epoll,
+            socket: socket.to_owned(),
+            answer_bytes: 100,
+            ask: true,
+        }
+    }
+}
+
 /// The frames of a floor.
 struct Frames {
     answer: Vec<u8>,

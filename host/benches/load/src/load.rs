@@ -408,3 +408,80 @@ impl Incoming {
         Ok(Some(frame_type))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixListener,
+        thread,
+    };
+
+    use plugin_proto::{FrameWriter, http_req_call};
+
+    use super::*;
+
+    fn call() -> Vec<u8> {
+        let header = Header::new(FrameType::HttpReqCall, 8).unwrap();
+        [&header.encode().unwrap()[..], &[0; 8]].concat()
+    }
+
+    /// Answers one connection, whose first call has to wait.
+    fn serve_after(wait: Duration, listener: &UnixListener) {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut room = [0; 12];
+        let mut writer = FrameWriter::new();
+        thread::sleep(wait);
+        while stream.read_exact(&mut room).is_ok() {
+            let answer = http_req_call::write_unchanged(&mut writer, 1);
+            stream.write_all(answer).unwrap();
+        }
+    }
+
+    #[test]
+    fn calls_that_a_stall_kept_from_beginning_count_from_when_they_should_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = thread::spawn(move || serve_after(Duration::from_millis(300), &listener));
+        let load = Load {
+            connections: 1,
+            pace: Pace::PerSecond(1_000),
+            warm_up: Duration::ZERO,
+            duration: Duration::from_millis(600),
+            calls: &[call()],
+            replies: &Replies::default(),
+        };
+        let seen = drive(&socket, &load, || Ok(())).unwrap();
+        server.join().unwrap();
+        // Some 200 calls should have begun in the first 200 ms, and had to wait for 100 ms or more. A closed
+        // loop would have seen one.
+        let waited = seen.latency.count_between(100_000_000, u64::MAX);
+        assert!(waited >= 100, "{waited}");
+    }
+
+    #[test]
+    fn what_a_server_asks_for_is_answered_and_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let floor = crate::floor::FloorArgs::asking(&socket);
+        // It serves until the tests end.
+        thread::spawn(move || crate::floor::run(&floor));
+        while UnixStream::connect(&socket).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let body = 300_000;
+        let load = Load {
+            connections: 3,
+            pace: Pace::Closed,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_millis(50),
+            calls: &[call()],
+            replies: &Replies::new(body, &[]).unwrap(),
+        };
+        let seen = drive(&socket, &load, || Ok(())).unwrap();
+        assert!(seen.latency.len() >= 3);
+        assert!(seen.body_bytes >= seen.latency.len() * body as u64);
+    }
+}

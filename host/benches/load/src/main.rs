@@ -19,6 +19,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::{
     calls::{Exchange, Phase, RecordedCall, Replies},
@@ -111,11 +112,19 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 fn main() -> Result<()> {
     let command = Command::parse();
+    raise_open_files()?;
     match command.subcommand {
         Some(Sub::Floor(args)) => floor::run(&args),
         Some(Sub::Drive(args)) => drive(&args),
         None => run_suite(&command.suite),
     }
+}
+
+/// A thousand connections are more than a shell allows; what is started here inherits the limit.
+fn raise_open_files() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 fn run_suite(args: &SuiteArgs) -> Result<()> {
@@ -162,7 +171,11 @@ fn drive(args: &DriveArgs) -> Result<()> {
         replies: &replies,
     };
     let mut measurement = Measurement::new(&server.name, &load);
-    measurement.samples.push(measure(&server, &load)?);
+    let sample = measure(&server, &load)?;
+    measurement.samples.push(sample);
     println!("{}", measurement::table("", &[measurement]));
+    if sample.body_rate > 0.0 {
+        println!("bodies: {:.2} GiB/s", sample.body_rate);
+    }
     Ok(())
 }
