@@ -72,7 +72,20 @@ pub struct Config {
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
-    file: Option<(PathBuf, String)>,
+    file: Option<ReadFile>,
+}
+
+/// A configuration file as it was read.
+struct ReadFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl fmt::Debug for ReadFile {
+    /// The name only: the text is where secrets live.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 /// Bounds on what clients and plugins can make the host use.
@@ -86,14 +99,21 @@ pub struct Limits {
     pub max_extra_info_rounds: u32,
     /// Most prepared configurations that are kept.
     pub max_tokens: usize,
-    /// Most bytes for frames above 64 KiB, of all connections together.
+    /// Most bytes for frames and bodies of all connections together, beyond 64 KiB of each.
     pub max_body_memory: usize,
+    /// Most bytes for frames and bodies of one connection.
+    pub max_connection_memory: usize,
     /// Most bytes that the mapped libraries of retired plugins occupy before the worker is replaced.
     pub retired_memory: usize,
     /// Longest time from a frame's first byte to its last.
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
     pub call_budget: Duration,
+    /// Longest time that a plugin may hold an event loop; zero for ever.
+    pub loop_stall_limit: Duration,
+    /// Threads of the pool that may be past their time before the worker is replaced; zero for any
+    /// number.
+    pub stuck_threads: usize,
     /// Longest time that calls go on after the host was told to stop.
     pub drain_time: Duration,
     /// Deaths of workers within the window that put a plugin into quarantine.
@@ -257,8 +277,8 @@ impl Config {
 
     /// The configuration file that was read and its text, which may hold secrets.
     pub fn file(&self) -> Option<(&Path, &str)> {
-        let (path, text) = self.file.as_ref()?;
-        Some((path, text))
+        let file = self.file.as_ref()?;
+        Some((&file.path, &file.text))
     }
 
     /// The configuration in force as text, without secrets.
@@ -282,7 +302,8 @@ impl Config {
         };
 
         let listen = read_listen(&mut layers, stand_in);
-        let limits = read_limits(&mut layers);
+        let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
+        let limits = read_limits(&mut layers, blocking_threads);
         let log = read_log(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
@@ -297,7 +318,6 @@ impl Config {
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
-        let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
         let ask_method_for_head = layers.value(&settings::ASK_METHOD_FOR_HEAD, value::switch);
         let response_failure = layers.value(&settings::RESPONSE_FAILURE, |written| {
@@ -350,7 +370,10 @@ impl Config {
                 log,
                 plugins,
                 effective,
-                file: (!file.path.as_os_str().is_empty()).then_some((file.path, file.text)),
+                file: (!file.path.as_os_str().is_empty()).then_some(ReadFile {
+                    path: file.path,
+                    text: file.text,
+                }),
             }),
             _ => Err(ConfigErrors(problems)),
         }
@@ -475,7 +498,7 @@ fn default_event_loops(cores: usize) -> usize {
     if cores <= 4 { 1 } else { (cores / 2).min(8) }
 }
 
-fn read_limits(layers: &mut Layers<'_>) -> Limits {
+fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
     let milliseconds = Duration::from_millis;
     let seconds = Duration::from_secs;
     let limits = Limits {
@@ -484,6 +507,8 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         max_extra_info_rounds: layers.value(&settings::MAX_EXTRA_INFO_ROUNDS, whole(1, 10_000)),
         max_tokens: layers.value(&settings::MAX_TOKENS, whole(16, 16_777_216)),
         max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
+        max_connection_memory: layers
+            .value(&settings::MAX_CONNECTION_MEMORY, size(65_536, 1 << 40)),
         retired_memory: layers.value(&settings::RETIRED_MEMORY, size(0, 1 << 40)),
         frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
             value::duration(written, milliseconds(10)..=seconds(600))
@@ -491,6 +516,10 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
         call_budget: layers.value(&settings::CALL_BUDGET, |written| {
             value::duration(written, milliseconds(10)..=seconds(60))
         }),
+        loop_stall_limit: layers.value(&settings::LOOP_STALL_LIMIT, |written| {
+            value::duration(written, Duration::ZERO..=seconds(60))
+        }),
+        stuck_threads: read_stuck_threads(layers, blocking_threads),
         drain_time: layers.value(&settings::DRAIN_TIME, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),
@@ -499,17 +528,47 @@ fn read_limits(layers: &mut Layers<'_>) -> Limits {
             value::duration(written, seconds(1)..=seconds(24 * 3_600))
         }),
     };
-    if limits.max_body_memory < limits.max_frame_bytes {
+    for (setting, memory) in [
+        (&settings::MAX_BODY_MEMORY, limits.max_body_memory),
+        (
+            &settings::MAX_CONNECTION_MEMORY,
+            limits.max_connection_memory,
+        ),
+    ] {
+        if memory < limits.max_frame_bytes {
+            layers.problems.push(ConfigError::Contradiction {
+                first: setting.key,
+                second: settings::MAX_FRAME_BYTES.key,
+                reason: format!(
+                    "{memory} bytes of memory cannot hold one frame of {} bytes",
+                    limits.max_frame_bytes
+                ),
+            });
+        }
+    }
+    if limits.stuck_threads > blocking_threads {
         layers.problems.push(ConfigError::Contradiction {
-            first: settings::MAX_BODY_MEMORY.key,
-            second: settings::MAX_FRAME_BYTES.key,
+            first: settings::STUCK_THREADS.key,
+            second: settings::BLOCKING_THREADS.key,
             reason: format!(
-                "{} bytes of memory cannot hold one frame of {} bytes",
-                limits.max_body_memory, limits.max_frame_bytes
+                "of {blocking_threads} threads, {} are never stuck",
+                limits.stuck_threads
             ),
         });
     }
     limits
+}
+
+fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize {
+    if let Some(given) = layers.given(&settings::STUCK_THREADS, None, whole(0, 1_024)) {
+        return given;
+    }
+    let half = (blocking_threads / 2).max(1);
+    let default = Written::Text(half.to_string());
+    layers
+        .effective
+        .record(&settings::STUCK_THREADS, Some(&default), Origin::Default);
+    half
 }
 
 fn read_log(layers: &mut Layers<'_>) -> LogConfig {

@@ -9,6 +9,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `POST /v1/reload?force=true` | [`Reloaded`] |
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
+//! | `POST /v1/plugins/NAME/unblock` | [`Unblocked`] |
 //! | `POST /v1/plugins/NAME/lift` | [`Reloaded`] |
 //!
 //! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
@@ -55,6 +56,13 @@ pub fn socket_path(runtime_dir: &Path) -> PathBuf {
 pub struct RolledBack {
     /// Name and version that serve now.
     pub serving: String,
+}
+
+/// What came of trusting a plugin with the event loops again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Unblocked {
+    /// Name and version of what had been found to hold them up.
+    pub unblocked: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,6 +136,7 @@ pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/plugins/{name}/rollback", post(rollback))
+        .route("/v1/plugins/{name}/unblock", post(unblock))
         .route("/v1/plugins/{name}/lift", post(lift))
         .with_state(keeper);
     let served = match tokio::net::UnixListener::from_std(listener) {
@@ -181,6 +190,20 @@ async fn rollback(
             },
             detail: error.to_string(),
         }),
+    }
+}
+
+async fn unblock(
+    State(keeper): State<mpsc::Sender<Request>>,
+    Named(plugin): Named<String>,
+) -> Result<Json<Unblocked>, Refused> {
+    tracing::info!(
+        plugin,
+        "an operator trusts a plugin with the event loops again"
+    );
+    match ask(&keeper, |done| Request::Unblock { plugin, done }).await? {
+        Ok(unblocked) => Ok(Json(Unblocked { unblocked })),
+        Err(missing) => Err(Refused::new(StatusCode::NOT_FOUND, missing.to_string())),
     }
 }
 

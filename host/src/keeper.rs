@@ -17,11 +17,15 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::plugin::{
-    discovery::{Candidate, Problem},
-    manager::{Manager, NotQuarantined, Restored, RollbackError, Status, Vetoes},
-    scan::{Scan, Scanner, Seen},
-    watch::Watch,
+use crate::{
+    pipeline::pool::Pool,
+    plugin::{
+        discovery::{Candidate, Problem},
+        manager::{Manager, NotQuarantined, Restored, RollbackError, Status, Vetoes},
+        registry::Missing,
+        scan::{Scan, Scanner, Seen},
+        watch::Watch,
+    },
 };
 
 /// How long a plugin goes on serving after its files have gone: people replace a directory by
@@ -54,6 +58,13 @@ pub enum Request {
         /// The version that serves now, or why not.
         done: oneshot::Sender<Result<String, RollbackError>>,
     },
+    /// Trust a plugin with the event loops again that was found to hold them up.
+    Unblock {
+        /// `name` or `name@requirement`.
+        plugin: String,
+        /// The generations that this was done to, or why it was not.
+        done: oneshot::Sender<Result<Vec<String>, Missing>>,
+    },
     /// Let versions be loaded again that are in quarantine, and try them.
     Lift {
         /// The plugin's name.
@@ -81,6 +92,8 @@ pub struct Reloaded {
 #[derive(Debug)]
 pub struct Keeper {
     manager: Arc<Manager>,
+    /// Told in the status.
+    pool: Pool,
     /// Away only while a look is under way: it reads files, on a blocking thread.
     eyes: Option<Eyes>,
     requests: mpsc::Receiver<Request>,
@@ -133,10 +146,12 @@ impl Keeper {
         plugin_dir: &Path,
         rescan_every: Duration,
         rescan: Arc<Notify>,
+        pool: Pool,
     ) -> (Self, mpsc::Sender<Request>) {
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
         let keeper = Self {
             manager,
+            pool,
             eyes: Some(Eyes {
                 watch: Watch::new(plugin_dir, rescan_every),
                 scanner: Scanner::new(plugin_dir),
@@ -408,8 +423,14 @@ impl Keeper {
                 let rolled_back = self.manager.rollback(&plugin, vetoes).await;
                 let _ = done.send(rolled_back.map(|generation| format!("{generation:?}")));
             }
+            Request::Unblock { plugin, done } => {
+                let _ = done.send(self.manager.lift_label(&plugin));
+            }
             Request::Status { done } => {
-                let _ = done.send(self.manager.status());
+                let _ = done.send(Status {
+                    pool: Some(self.pool.in_use()),
+                    ..self.manager.status()
+                });
             }
         }
     }

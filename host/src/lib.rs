@@ -12,6 +12,7 @@ pub mod supervisor;
 pub mod worker;
 pub mod control;
 pub mod keeper;
+pub mod watchdog;
 pub mod listen;
 pub mod logging;
 pub mod config;

@@ -8,25 +8,29 @@
 //! The pipeline never knows sockets or libraries: questions to the gateway go through [`Gateway`],
 //! plugins are objects of the ABI.
 
+pub mod bill;
 pub mod call;
 pub mod chain;
 pub mod fields;
 pub mod gateway;
+pub mod pool;
 pub mod questions;
 
 mod drive;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::Instant};
+use tokio::time::Instant;
 
 use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
 
 use self::{
+    bill::NoRoom,
     call::{CallBox, Misuse, Phase},
     chain::{Chain, Link},
     drive::{Ended, ask, drive},
     gateway::Gateway,
+    pool::Pool,
 };
 use crate::{
     plugin::{
@@ -39,8 +43,8 @@ use crate::{
 /// What runs blocking plugins, and how long a call may take.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// Runtime whose blocking threads run the plugins that say that they block.
-    pub pool: Handle,
+    /// Runs the plugins that block: those that say so, and those that were found out.
+    pub pool: Pool,
     /// Time for one call, questions to the gateway included.
     pub call_budget: Duration,
 }
@@ -70,7 +74,8 @@ pub struct PluginFailure {
     pub reason: FailureReason,
 }
 
-/// What a plugin did wrong: the plugin's fault, each of them.
+/// Why a plugin failed on a call: its own fault, but for [`FailureReason::NoThread`] and
+/// [`FailureReason::NoRoom`], which others may have brought about.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FailureReason {
     /// It returned an error.
@@ -82,12 +87,34 @@ pub enum FailureReason {
     /// It took longer than it may.
     #[error("had not answered after {} ms, the bound of its `timeout_ms` or of the call's budget", .0.as_millis())]
     Deadline(Duration),
+    /// It blocks, and there was no thread to run it on.
+    #[error("found no free thread within {} ms: all {threads} of the pool are in use, {stuck} of them by calls past their time (--blocking-threads)", waited.as_millis())]
+    NoThread {
+        /// How long it waited: its time for the call.
+        waited: Duration,
+        /// Threads of the pool.
+        threads: usize,
+        /// Of these, the ones that are inside a plugin past its time.
+        stuck: usize,
+    },
     /// It asked for something that the gateway cannot deliver.
     #[error("asked for what the gateway cannot do: {0}")]
     Misuse(Misuse),
+    /// It wanted more kept than the host keeps.
+    #[error("wants more than the host can keep: {0}")]
+    NoRoom(NoRoom),
     /// It kept the call instead of giving it back.
     #[error("did not give the call back")]
     KeptCall,
+}
+
+impl From<Misuse> for FailureReason {
+    fn from(misuse: Misuse) -> Self {
+        match misuse {
+            Misuse::NoRoom(no_room) => Self::NoRoom(no_room),
+            misuse => Self::Misuse(misuse),
+        }
+    }
 }
 
 /// Runs a chain on a call.
@@ -120,16 +147,14 @@ pub async fn run<G: Gateway>(
                     call = returned;
                     continue;
                 }
-                Some(misuse) => FailureReason::Misuse(misuse.clone()),
+                Some(misuse) => misuse.clone().into(),
             },
-            Ended::Verdict(Some(returned), Verdict::Stop(reply)) => {
-                match returned
-                    .misuse()
-                    .cloned()
-                    .or_else(|| call::check_reply(&reply))
-                {
+            Ended::Verdict(Some(mut returned), Verdict::Stop(reply)) => {
+                let misuse = returned.misuse().cloned();
+                let misuse = misuse.or_else(|| call::check_reply(&reply));
+                match misuse.or_else(|| returned.count_reply(&reply).err()) {
                     None => return End::Stopped(returned, reply),
-                    Some(misuse) => FailureReason::Misuse(misuse),
+                    Some(misuse) => misuse.into(),
                 }
             }
             Ended::Verdict(_, Verdict::Failed(failure)) if failure.panicked => {
@@ -140,6 +165,14 @@ pub async fn run<G: Gateway>(
             }
             Ended::Verdict(None, _) => FailureReason::KeptCall,
             Ended::Deadline => FailureReason::Deadline(deadline - began),
+            Ended::NoThread => {
+                let pool = pipeline.pool.in_use();
+                FailureReason::NoThread {
+                    waited: deadline - began,
+                    threads: pool.threads,
+                    stuck: pool.stuck,
+                }
+            }
             Ended::GatewayGone => return End::GatewayGone,
         };
         let failure = PluginFailure {
@@ -182,17 +215,21 @@ async fn run_one<G: Gateway>(
         }
     }
     let phase = call.phase();
-    match link.execution {
+    let generation = link.configured.generation();
+    match generation.execution() {
         Execution::Async => {
             let future = begin(&link.configured, phase, call);
             drive(future, &questions, gateway, deadline).await
         }
         Execution::Blocking => {
-            let configured = link.configured.clone();
-            let on_pool = pipeline.pool.spawn_blocking(move || {
-                Handle::current().block_on(begin(&configured, phase, call))
+            let Some(place) = pipeline.pool.place(deadline).await else {
+                return Ended::NoThread;
+            };
+            let (plugin, configured) = (format!("{generation:?}"), Arc::clone(&link.configured));
+            let future = place.run(plugin, deadline, move || async move {
+                // Plugin and configuration stay in use until it has returned, however late.
+                begin(&configured, phase, call).await
             });
-            let future = drive::Joined(on_pool);
             drive(future, &questions, gateway, deadline).await
         }
     }

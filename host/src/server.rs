@@ -62,6 +62,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Bytes of one frame's data.
     pub max_frame_bytes: usize,
+    /// Bytes that the frames and bodies of one connection may hold.
+    pub max_connection_memory: usize,
     /// Questions to the gateway during one call.
     pub max_extra_info_rounds: u32,
     /// Time that a frame may take from its first byte to its last, and an answer to be taken.

@@ -9,6 +9,7 @@
 pub mod api;
 mod child;
 pub mod estate;
+mod hearing;
 mod held;
 mod post_mortem;
 pub mod renewal;
@@ -38,7 +39,7 @@ use tokio::{
 use crate::{
     config::Config,
     crash::{KilledFor, KnownGeneration, Mapping, Quarantine},
-    link::{PROTOCOL, Received, Start, ToSupervisor, ToWorker},
+    link::{PROTOCOL, Start, ToWorker},
     listen::Binding,
     logging::Lines,
     runtime_dir::RuntimeDir,
@@ -200,7 +201,10 @@ struct Supervisor {
     young_deaths: u32,
     /// When the next worker may be started, where that has to wait.
     start_at: Option<Instant>,
-    stopping: Option<Shutdown>,
+    /// Until when the workers may end by themselves, once the host was told to stop.
+    stopping: Option<Instant>,
+    /// Whether the workers that did not were ended.
+    ended: bool,
     /// When the program of the next release takes over.
     renewing: Option<Instant>,
     counts: Counts,
@@ -327,6 +331,7 @@ impl Supervisor {
             young_deaths: 0,
             start_at: None,
             stopping: None,
+            ended: false,
             renewing: None,
             counts: Counts::default(),
             quarantine: Quarantine::new(
@@ -356,6 +361,9 @@ impl Supervisor {
             let renew_in = self
                 .renewing
                 .map(|at| at.saturating_duration_since(Instant::now()));
+            let end_in = self
+                .stopping
+                .map(|by| by.saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
                 Some((number, event)) = from_workers.recv() => self.take(number, event),
@@ -372,6 +380,9 @@ impl Supervisor {
                         self.take(number, event);
                     }
                     self.renew();
+                }
+                () = sleep(end_in.unwrap_or_default()), if end_in.is_some_and(|_| !self.ended) => {
+                    self.end();
                 }
                 Some(request) = requests.recv() => self.answer(request),
                 () = rescan.notified() => self.tell_serving(ToWorker::Rescan),
@@ -478,108 +489,8 @@ impl Supervisor {
         );
     }
 
-    fn hear(&mut self, number: u32, received: Received<ToSupervisor>) {
-        let mut descriptors = received.descriptors.into_iter();
-        match received.message {
-            ToSupervisor::Hello { protocol, version } => self.welcome(number, protocol, version),
-            ToSupervisor::Ready => self.is_ready(number),
-            ToSupervisor::Register(passed) => {
-                if let Some(socket) = descriptors.next() {
-                    self.connections.register(passed, number, socket);
-                }
-            }
-            ToSupervisor::Closed(passed) => self.connections.end(passed),
-            ToSupervisor::HandOver(passed) => {
-                if let Some(socket) = self.connections.take_back(passed, descriptors.next()) {
-                    self.give(Given {
-                        passed,
-                        socket,
-                        bytes: received.payload,
-                    });
-                }
-            }
-            ToSupervisor::Journal => {
-                if let Some(file) = descriptors.next() {
-                    self.keep_journal(number, Arc::new(file));
-                }
-            }
-            ToSupervisor::Absorbed { workers } => {
-                // A worker that lives still adds to its own.
-                let living = &self.workers;
-                self.journals
-                    .retain(|(of, _)| living.contains_key(of) || !workers.contains(of));
-            }
-            ToSupervisor::Loading(generation) => {
-                if let Some(worker) = self.workers.get_mut(&number) {
-                    worker.generations.push(generation);
-                }
-            }
-            ToSupervisor::Mappings { first, mappings } => {
-                if let Some(worker) = self.workers.get_mut(&number) {
-                    if first {
-                        worker.mappings.clear();
-                    }
-                    worker.mappings.extend(mappings);
-                }
-            }
-            ToSupervisor::StuckLoop { plugin } => {
-                if let Some(worker) = self.workers.get_mut(&number) {
-                    worker.kill(KilledFor::StuckLoop { plugin });
-                }
-            }
-            ToSupervisor::Left => {
-                if let Some(worker) = self.workers.get_mut(&number)
-                    && matches!(worker.phase, Phase::Leaving(_))
-                {
-                    worker.phase = Phase::Stopping;
-                    worker.child.tell(ToWorker::Stop { successor: true });
-                }
-            }
-            ToSupervisor::Wish { reason } => {
-                if self.serving == Some(number) && self.wish.is_none() {
-                    tracing::info!(reason, "the worker is replaced at the next quiet moment");
-                    self.wish = Some((reason, Instant::now()));
-                }
-            }
-        }
-    }
-
-    /// A worker has a journal, or a new one in place of the one before.
-    fn keep_journal(&mut self, of: u32, file: Arc<OwnedFd>) {
-        match self.journals.iter_mut().find(|(worker, _)| *worker == of) {
-            Some(known) => known.1 = Arc::clone(&file),
-            None => self.journals.push((of, Arc::clone(&file))),
-        }
-        for (number, worker) in &self.workers {
-            if *number == of {
-                worker.child.tell(ToWorker::JournalIsKept);
-            } else {
-                let follow = ToWorker::Follow { worker: of };
-                worker
-                    .child
-                    .tell_with(follow, Vec::new(), vec![Arc::clone(&file)]);
-            }
-        }
-    }
-
-    fn welcome(&mut self, number: u32, protocol: u32, version: String) {
-        let Some(worker) = self.workers.get_mut(&number) else {
-            return;
-        };
-        if protocol.abs_diff(PROTOCOL) > 1 {
-            tracing::error!(
-                worker = number,
-                version,
-                protocol,
-                "a worker of a release that is too far from this one: restart the gateway's host"
-            );
-            worker.kill(KilledFor::Other);
-        }
-        worker.version = Some(version);
-    }
-
     fn stop(&mut self, how: Shutdown) {
-        self.stopping = Some(how);
+        self.stopping = Some(Instant::now() + self.config.limits.drain_time);
         self.start_at = None;
         let successor = how == Shutdown::HandedOver;
         for (number, worker) in &mut self.workers {
@@ -592,6 +503,15 @@ impl Supervisor {
             }
         }
         self.successor = None;
+    }
+
+    /// The time is up: what is still open is answered for.
+    fn end(&mut self) {
+        self.ended = true;
+        for (number, worker) in &mut self.workers {
+            tracing::warn!(worker = number, "calls did not end within the drain time");
+            worker.kill(KilledFor::Other);
+        }
     }
 
     fn answer(&mut self, request: Request) {

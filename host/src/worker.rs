@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::{Notify, mpsc, watch},
 };
 
@@ -30,7 +30,7 @@ use crate::{
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Announcement, Manager, Options},
         metadata::{Build, Digest, PluginName},
@@ -48,6 +48,7 @@ use crate::{
         compile::{Compiler, keep_compiled},
         journal::{Journal, Reader},
     },
+    watchdog::{self, Finding},
 };
 
 pub use crate::server::Shutdown;
@@ -69,8 +70,15 @@ const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_s
 /// Mappings in one message.
 const MAPPINGS_AT_ONCE: usize = 256;
 
+/// What a worker leaves of the drain time to its own end, after which the supervisor kills it.
+const LEAVING_TIME: Duration = Duration::from_millis(80);
+
 /// Time for all `on_unload` together when the process ends.
 const GOODBYE_TIME: Duration = Duration::from_millis(30);
+
+/// Blocking threads of the control runtime beside those of the pool, so that looking at the plugin
+/// directory never waits for a plugin.
+const THREADS_OF_OUR_OWN: usize = 4;
 
 /// The worker cannot work: the machine's fault.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +103,7 @@ pub enum WorkerError {
 pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(config.blocking_threads)
+        .max_blocking_threads(config.blocking_threads + THREADS_OF_OUR_OWN)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
@@ -111,6 +119,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         tracing::warn!(%error, "a crash will leave no record of its own");
     }
     let registry = Arc::new(Registry::new());
+    let pool = Pool::new(Handle::current(), config.blocking_threads);
     let (to_compile, new_tokens) = mpsc::unbounded_channel();
     let bounds = Bounds::new(config.limits.max_tokens, config.conf_expire_time);
     let (tell, told) = mpsc::unbounded_channel();
@@ -133,7 +142,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
         pipeline: Pipeline {
-            pool: tokio::runtime::Handle::current(),
+            pool: pool.clone(),
             call_budget: config.limits.call_budget,
         },
         limits: limits_of(config),
@@ -172,6 +181,9 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .and_then(|link| attachment::serve(link, orders))
         .map_err(start("the link to the supervisor"))?;
 
+    let findings = start_watchdog(config, &attachment, &registry, &pool)?;
+    tokio::spawn(take_in(findings, tell.clone()));
+
     let (announce, announced) = mpsc::unbounded_channel();
     tokio::spawn(pass_announcements_on(announced, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
@@ -201,6 +213,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
+        pool,
     );
     keeper.resume(restored);
     let settled = keeper.settled();
@@ -219,7 +232,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     if !stop(&shutdown.borrow()) {
         return Err(WorkerError::LoopEnded);
     }
-    let in_time = tokio::time::timeout(config.limits.drain_time, drained.recv()).await;
+    let drain_time = config.limits.drain_time.saturating_sub(LEAVING_TIME);
+    let in_time = tokio::time::timeout(drain_time, drained.recv()).await;
     if in_time.is_err() {
         tracing::debug!("connections were still open at the end of the drain");
     }
@@ -380,6 +394,36 @@ fn start_loops(
     Ok((loops, drained))
 }
 
+fn start_watchdog(
+    config: &Config,
+    attachment: &Attachment,
+    registry: &Arc<Registry>,
+    pool: &Pool,
+) -> Result<mpsc::UnboundedReceiver<Finding>, WorkerError> {
+    let slots = attachment.threads.clone();
+    let options = watchdog::Options {
+        loops: config.event_loops,
+        loop_stall_limit: config.limits.loop_stall_limit,
+        stuck_threads: config.limits.stuck_threads,
+    };
+    watchdog::start(options, slots, Arc::clone(registry), pool.clone())
+        .map_err(start("the watchdog"))
+}
+
+/// Tells the supervisor what the watchdog finds.
+async fn take_in(mut findings: mpsc::UnboundedReceiver<Finding>, tell: Telling) {
+    while let Some(finding) = findings.recv().await {
+        let told = match finding {
+            Finding::PoolStuck { reason } => ToSupervisor::Wish { reason },
+            Finding::LoopStuck(stuck) => ToSupervisor::StuckLoop {
+                plugin: stuck.generation,
+            },
+        };
+        // Nobody listens only where this process is about to end.
+        let _ = tell.send(told.into());
+    }
+}
+
 fn serve(
     runtime: &Runtime,
     listener: UnixListener,
@@ -404,6 +448,7 @@ fn limits_of(config: &Config) -> Limits {
     Limits {
         max_connections: config.limits.max_connections,
         max_frame_bytes: config.limits.max_frame_bytes,
+        max_connection_memory: config.limits.max_connection_memory,
         max_extra_info_rounds: config.limits.max_extra_info_rounds,
         frame_timeout: config.limits.frame_read_timeout,
         ask_method_for_head: config.ask_method_for_head,

@@ -1,5 +1,5 @@
-//! `plugin-host status`, `reload`, `rollback`, `workers` and `replace-worker`: what is asked of a running host over its control
-//! socket. They are one file because they differ in a line each.
+//! What is asked of a running host over its control socket: `plugin-host status`, `reload`, `rollback`,
+//! `unblock`, `workers` and `replace-worker`. They are one file because they differ in a line each.
 
 use std::{
     fmt::Write as _,
@@ -76,6 +76,18 @@ pub(super) struct RollbackArgs {
     /// Go back also to what refuses configurations that work now
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    host: Host,
+}
+
+/// Run a plugin's calls on the event loops again, after it was found to hold them up
+///
+/// Until it does so again: its calls then run on the pool once more.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct UnblockArgs {
+    /// The plugin: NAME, or NAME@REQUIREMENT where several versions stand side by side
+    plugin: String,
     #[command(flatten)]
     host: Host,
 }
@@ -183,6 +195,11 @@ pub(super) fn rollback(args: &RollbackArgs) -> u8 {
     })
 }
 
+pub(super) fn unblock(args: &UnblockArgs) -> u8 {
+    let target = format!("/v1/plugins/{}/unblock", percent_encoded(&args.plugin));
+    args.host.ask(Method::POST, &target, show_unblocked)
+}
+
 impl Host {
     fn ask(&self, method: Method, target: &str, show: impl Fn(&Value) -> String) -> u8 {
         self.ask_with(async |socket| {
@@ -243,6 +260,14 @@ fn show_status(status: &Value) -> String {
             ),
             None => writeln!(shown, "{name} does not serve, {}", text(plugin, "place")),
         };
+        let found = &plugin["found_blocking"];
+        if found.is_object() {
+            let _ = writeln!(
+                shown,
+                "  held an event loop up ({}): its calls run on the pool",
+                text(found, "how")
+            );
+        }
         if let Some(previous) = plugin["previous"].as_str() {
             let _ = writeln!(shown, "  before: {previous}");
         }
@@ -278,7 +303,28 @@ fn show_status(status: &Value) -> String {
         retired["stuck"],
         retired["mapped_bytes"].as_u64().unwrap_or(0) / 1024
     );
+    let pool = &status["pool"];
+    let _ = writeln!(
+        shown,
+        "threads for plugins that block: {} of {} in use, {} by calls past their time",
+        pool["running"], pool["threads"], pool["stuck"]
+    );
+    for (plugin, threads) in pool["stuck_in"].as_object().into_iter().flatten() {
+        let _ = writeln!(shown, "  stuck in {plugin}: {threads}");
+    }
     shown
+}
+
+fn show_unblocked(answer: &Value) -> String {
+    let names = answer["unblocked"].as_array().cloned().unwrap_or_default();
+    if names.is_empty() {
+        return "it had not been found to hold an event loop up\n".to_owned();
+    }
+    names.iter().fold(String::new(), |mut shown, name| {
+        let name = name.as_str().unwrap_or_default();
+        let _ = writeln!(shown, "{name} runs on the event loops again");
+        shown
+    })
 }
 
 fn show_workers(overview: &Value) -> String {

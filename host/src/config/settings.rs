@@ -137,7 +137,7 @@ pub const BLOCKING_THREADS: Setting = Setting {
     kind: Kind::Number,
     value_name: "THREADS",
     default: Fallback::Text("32"),
-    help: "Most threads for plugins that declare that they block",
+    help: "Most threads for plugins that block: those that declare it, and those that were found to hold an event loop up",
     group: SERVING,
 };
 
@@ -271,7 +271,18 @@ pub const MAX_BODY_MEMORY: Setting = Setting {
     kind: Kind::Text,
     value_name: "BYTES",
     default: Fallback::Text("512MiB"),
-    help: "Most memory for frames above 64 KiB, of all connections together. KiB, MiB and GiB are understood",
+    help: "Most memory for frames and bodies of all connections together; 64 KiB of each are not counted. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
+/// Bound on the memory of one connection.
+pub const MAX_CONNECTION_MEMORY: Setting = Setting {
+    key: "limits.max_connection_memory",
+    flag: "max-connection-memory",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("64MiB"),
+    help: "Most memory for the frames and bodies of one connection: what came in, what the gateway was asked for, what plugins have changed, and the answer. KiB, MiB and GiB are understood",
     group: LIMITS,
 };
 
@@ -305,6 +316,28 @@ pub const CALL_BUDGET: Setting = Setting {
     value_name: "DURATION",
     default: Fallback::Text("10s"),
     help: "How long one call may take, questions to the gateway included; the gateway itself gives up after 60s",
+    group: LIMITS,
+};
+
+/// Bound on the time that a plugin may hold an event loop.
+pub const LOOP_STALL_LIMIT: Setting = Setting {
+    key: "limits.loop_stall_limit",
+    flag: "loop-stall-limit",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Text("1s"),
+    help: "How long a plugin may hold an event loop, asleep or computing, before that counts as a crash; 0ms for ever",
+    group: LIMITS,
+};
+
+/// Bound on threads of the pool that do not come back.
+pub const STUCK_THREADS: Setting = Setting {
+    key: "limits.stuck_threads",
+    flag: "stuck-threads",
+    kind: Kind::Number,
+    value_name: "THREADS",
+    default: Fallback::Described("half of --blocking-threads, at least 1"),
+    help: "With so many threads inside blocking plugins past their calls' deadlines the worker is replaced; 0 for never",
     group: LIMITS,
 };
 
@@ -397,7 +430,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 29] = [
+pub const ALL: [&Setting; 32] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -416,9 +449,12 @@ pub const ALL: [&Setting; 29] = [
     &MAX_EXTRA_INFO_ROUNDS,
     &MAX_TOKENS,
     &MAX_BODY_MEMORY,
+    &MAX_CONNECTION_MEMORY,
     &RETIRED_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
+    &LOOP_STALL_LIMIT,
+    &STUCK_THREADS,
     &DRAIN_TIME,
     &QUARANTINE_CRASHES,
     &QUARANTINE_WINDOW,

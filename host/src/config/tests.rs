@@ -43,6 +43,9 @@ fn what_the_gateway_gives_is_enough() {
     assert_eq!(config.limits.max_connections, 10_000);
     assert_eq!(config.limits.max_frame_bytes, 16_777_215);
     assert_eq!(config.limits.max_body_memory, 512 << 20);
+    assert_eq!(config.limits.max_connection_memory, 64 << 20);
+    assert_eq!(config.limits.loop_stall_limit, Duration::from_secs(1));
+    assert_eq!(config.limits.stuck_threads, 16);
     assert_eq!(config.limits.retired_memory, 64 << 20);
     assert_eq!(config.limits.drain_time, Duration::from_millis(700));
     assert_eq!(config.response_failure, ResponseFailure::Status503);
@@ -204,6 +207,9 @@ fn settings_that_contradict_each_other_are_refused() {
     let text = Config::load(
         &Flags::new()
             .with(&settings::MAX_BODY_MEMORY, "1MiB")
+            .with(&settings::MAX_CONNECTION_MEMORY, "2MiB")
+            .with(&settings::BLOCKING_THREADS, "4")
+            .with(&settings::STUCK_THREADS, "5")
             .with(&settings::LOG_ROTATION, "daily"),
         &gateway(),
     )
@@ -212,6 +218,8 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(
         text,
         "`limits.max_body_memory` and `limits.max_frame_bytes`: 1048576 bytes of memory cannot hold one frame of 16777215 bytes\n\
+         `limits.max_connection_memory` and `limits.max_frame_bytes`: 2097152 bytes of memory cannot hold one frame of 16777215 bytes\n\
+         `limits.stuck_threads` and `blocking_threads`: of 4 threads, 5 are never stuck\n\
          `log.rotation` and `log.file`: only a file can be rotated: name one"
     );
 }

@@ -18,9 +18,11 @@ use plugin_proto::{
 use tokio::time::Instant;
 
 use super::{
+    bill::{Bill, Body, NoRoom},
     fields::{Bytes, Case, Field, Fields, Span, note, span_in_frame},
     questions::{Question, Questions},
 };
+use crate::memory::{Account, Reserved};
 
 /// Bytes of a frame's data that an answer needs beside the body that it carries.
 pub const ANSWER_OVERHEAD: usize = 64;
@@ -53,6 +55,9 @@ pub enum Misuse {
     /// A change of something that this phase does not have.
     #[error("a change of {0}, which this phase does not have")]
     NotInThisPhase(&'static str),
+    /// More than the host keeps for a connection, or for all of them.
+    #[error(transparent)]
+    NoRoom(NoRoom),
 }
 
 /// A call in the box in which it travels to plugins and back.
@@ -113,7 +118,7 @@ pub struct Call {
     headers: Fields,
     arguments: Fields,
     response_headers: Fields,
-    body: Option<Arc<RVec<u8>>>,
+    body: Option<Arc<Body>>,
     /// Body that the client or upstream announced, in bytes.
     content_length: Option<u64>,
     /// Longest body that the gateway can hand over.
@@ -121,6 +126,7 @@ pub struct Call {
     deadline: Instant,
     misuse: Option<Misuse>,
     questions: Arc<Questions>,
+    bill: Bill,
 }
 
 impl Call {
@@ -146,6 +152,7 @@ impl Call {
             deadline: Instant::now(),
             misuse: None,
             questions: Arc::default(),
+            bill: Bill::default(),
         }
     }
 
@@ -204,6 +211,7 @@ impl Call {
         self.body = None;
         self.content_length = None;
         self.misuse = None;
+        self.bill.close();
         match Arc::get_mut(&mut self.questions) {
             Some(questions) => questions.reset(),
             None => self.questions = Arc::default(),
@@ -219,9 +227,20 @@ impl Call {
         frame
     }
 
-    /// Bounds the bodies that may be asked for, in bytes.
-    pub fn bound_bodies(&mut self, longest: u64) {
-        self.longest_body = longest;
+    /// Bounds the bodies that may be asked for, in bytes, and what the call may hold.
+    pub fn bound(&mut self, longest_body: u64, memory: &Account) {
+        self.longest_body = longest_body;
+        self.bill.open(memory);
+    }
+
+    /// The memory of the frame that was taken counts as long as anybody uses the call.
+    pub fn count_frame(&mut self, memory: Reserved) {
+        self.bill.frame(memory);
+    }
+
+    /// The same for a plugin's reply to the client.
+    pub(super) fn count_reply(&mut self, reply: &ReplyParts) -> Result<(), Misuse> {
+        self.bill.reply(reply).map_err(Misuse::NoRoom)
     }
 
     /// The call has been answered: lets go of bodies, and of memory beyond `max` bytes.
@@ -236,6 +255,7 @@ impl Call {
         self.notes.clear();
         self.notes.shrink_to(max);
         self.body = None;
+        self.bill.close();
     }
 
     /// Whether more came in than the call's own frame.
@@ -323,7 +343,7 @@ impl Call {
 
     /// The body that a plugin has set.
     pub fn changed_body(&self) -> Option<&[u8]> {
-        self.body.as_ref().map(|body| body.as_slice())
+        self.body.as_ref().map(|body| body.bytes.as_slice())
     }
 
     /// All headers as they are now.
@@ -408,6 +428,9 @@ impl Call {
             self.misused(Misuse::HeaderName(shown(name)));
             return;
         }
+        if !self.has_room_for_a_change(name.len() + value.len()) {
+            return;
+        }
         let name = note(&mut self.notes, name);
         let value = note(&mut self.notes, value);
         let bytes = Bytes {
@@ -431,6 +454,14 @@ impl Call {
                 value: Some(value),
             },
         );
+    }
+
+    fn has_room_for_a_change(&mut self, bytes: usize) -> bool {
+        let counted = self.bill.change(self.notes.len() + bytes);
+        if let Err(no_room) = &counted {
+            self.misused(Misuse::NoRoom(no_room.clone()));
+        }
+        counted.is_ok()
     }
 
     fn misused(&mut self, misuse: Misuse) {
@@ -503,7 +534,7 @@ impl HostCall for Call {
             self.misused(Misuse::NotInThisPhase("the path"));
         } else if path.first() != Some(&b'/') {
             self.misused(Misuse::Path(shown(path)));
-        } else {
+        } else if self.has_room_for_a_change(path.len()) {
             self.path = note(&mut self.notes, path);
             self.path_changed = true;
         }
@@ -537,12 +568,17 @@ impl HostCall for Call {
         if body.is_empty() {
             self.misused(Misuse::EmptyBody);
         } else {
-            self.body = Some(Arc::new(body));
+            // What was there before need not fit beside it.
+            self.body = None;
+            match self.bill.body(body) {
+                Ok(body) => self.body = Some(Arc::new(body)),
+                Err(no_room) => self.misused(Misuse::NoRoom(no_room)),
+            }
         }
     }
 
     fn body_set(&self) -> ROption<RSlice<'_, u8>> {
-        self.body.as_ref().map(|body| body.as_slice().into()).into()
+        self.changed_body().map(Into::into).into()
     }
 
     fn ask(&self, question: abi::Question<'_>) -> FfiFuture<AskStatus> {

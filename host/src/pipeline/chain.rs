@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{call::Phase, questions::Question};
 use crate::plugin::{
-    metadata::{Execution, FailurePolicy, Needs},
+    metadata::{FailurePolicy, Needs},
     registry::Configured,
 };
 
@@ -27,8 +27,6 @@ pub struct Link {
     pub failure_policy: FailurePolicy,
     /// Bound on this plugin's part of one call; the call's budget bounds it in any case.
     pub timeout: Option<Duration>,
-    /// Where its calls run.
-    pub execution: Execution,
     needed_by_requests: Vec<Question>,
     needed_by_responses: Vec<Question>,
 }
@@ -40,7 +38,6 @@ impl Link {
         Self {
             failure_policy: rules.failure_policy,
             timeout: rules.timeout,
-            execution: rules.execution,
             needed_by_requests: questions_of(&rules.needs, Phase::Request),
             needed_by_responses: questions_of(&rules.needs, Phase::Response),
             configured,

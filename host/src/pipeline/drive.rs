@@ -9,8 +9,8 @@ use std::{
 };
 
 use futures_util::future::{Either, poll_immediate, select};
-use plugin_abi::abi::{Failure, Outcome, ROption, Verdict};
-use tokio::{task::JoinHandle, time::Instant};
+use plugin_abi::abi::{Outcome, ROption, Verdict};
+use tokio::time::Instant;
 
 use super::{
     call::CallBox,
@@ -24,6 +24,8 @@ pub(super) enum Ended {
     Verdict(Option<CallBox>, Verdict),
     /// It did not, in its time.
     Deadline,
+    /// It could not begin in its time: no thread of the pool was free.
+    NoThread,
     /// The gateway hung up meanwhile.
     GatewayGone,
 }
@@ -34,7 +36,8 @@ enum Event {
 }
 
 /// Polls `future` until it ends, its deadline passes or the gateway is gone. A future that is given
-/// up is dropped here; what it touches belongs to it.
+/// up is dropped here; what it touches belongs to it. What comes after the deadline comes too late,
+/// also from a plugin that kept its thread until then.
 pub(super) async fn drive<G: Gateway>(
     mut future: impl Future<Output = Outcome> + Unpin,
     questions: &Arc<Questions>,
@@ -52,7 +55,7 @@ pub(super) async fn drive<G: Gateway>(
             },
         };
         let question = match event {
-            Event::Finished(outcome) => return verdict(outcome),
+            Event::Finished(outcome) => return verdict(outcome, deadline),
             Event::Asks(question) => question,
         };
         // The plugin goes on meanwhile: it may wait for other things too, and give this one up.
@@ -62,13 +65,16 @@ pub(super) async fn drive<G: Gateway>(
             Either::Left((Err(ended), _)) => return ended,
             Either::Right((outcome, _)) => {
                 questions.give_up(&question);
-                return verdict(outcome);
+                return verdict(outcome, deadline);
             }
         }
     }
 }
 
-fn verdict(outcome: Outcome) -> Ended {
+fn verdict(outcome: Outcome, deadline: Instant) -> Ended {
+    if Instant::now() > deadline {
+        return Ended::Deadline;
+    }
     let call = match outcome.call {
         ROption::RSome(call) => CallBox::from_object(call),
         ROption::RNone => None,
@@ -107,32 +113,5 @@ fn next_event(
     match questions.next_for_gateway(context.waker()) {
         Some(question) => Poll::Ready(Event::Asks(question)),
         None => Poll::Pending,
-    }
-}
-
-/// The outcome of a plugin that runs on the pool.
-pub(super) struct Joined(pub(super) JoinHandle<Outcome>);
-
-impl Future for Joined {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
-        Pin::new(&mut self.0).poll(context).map(|joined| {
-            // Panics are caught inside the library, so this is a pool that is being shut down.
-            joined.unwrap_or_else(|error| Outcome {
-                call: ROption::RNone,
-                verdict: Verdict::Failed(Failure {
-                    panicked: error.is_panic(),
-                    message: error.to_string().into(),
-                }),
-            })
-        })
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        // Keeps a plugin whose turn has not come from running for nobody; a running one goes on.
-        self.0.abort();
     }
 }

@@ -8,6 +8,7 @@
 mod construct;
 mod error;
 mod going;
+mod label;
 mod restore;
 mod retired;
 mod slot;
@@ -48,7 +49,7 @@ pub use construct::{LOAD_TIME, settings_of};
 pub use error::{CallError, LoadError, LoadErrorCause, NotQuarantined, RollbackError};
 pub use restore::{Lifted, Restored};
 pub use retired::{RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
-pub use status::{PluginStatus, QuarantinedBuild, Status};
+pub use status::{FoundBlocking, PluginStatus, QuarantinedBuild, Status};
 pub use transaction::Vetoes;
 
 use restore::Keeping;
@@ -293,6 +294,7 @@ impl Manager {
                 .map(|build| QuarantinedBuild::of(build, &snapshot))
                 .collect(),
             retired: self.retired.counts(),
+            pool: None,
         }
     }
 

@@ -201,3 +201,34 @@ fn write_memory(name: &str, bytes: &[u8]) -> io::Result<(PathBuf, File)> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     Ok((path, file))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails where an unwrap does")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_left_is_linked_once_and_copied_after_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join("left.so");
+        fs::write(&left, b"bytes").unwrap();
+        let name = PluginName::new("say").unwrap();
+        let version = Version::new(1, 0, 0);
+        let digest = Digest::of(b"bytes");
+        let link = || {
+            PrivateCopy::link(&left, directory.path(), &name, &version, &digest, b"bytes").unwrap()
+        };
+        let (first, second) = (link(), link());
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(first.path()), inode(&left));
+        assert_ne!(
+            inode(second.path()),
+            inode(&left),
+            "the loader would take it for the first"
+        );
+        assert_eq!(fs::read(second.path()).unwrap(), b"bytes");
+        drop(first);
+        assert!(left.exists());
+    }
+}

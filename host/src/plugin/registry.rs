@@ -4,6 +4,8 @@
 //! generations that they use; when the last one is gone, the plugin is dropped inside its library.
 //! Nothing here loads anything, and nothing here knows a request.
 
+mod label;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -31,6 +33,10 @@ use crate::shared_memory::{
     held::{Held, HeldFuture},
     threads::{Activity, enter},
 };
+
+pub use label::{How, Stall};
+
+use label::Label;
 
 /// How a generation is run: its metadata, with the operator's settings over it.
 #[derive(Debug, Clone)]
@@ -72,6 +78,7 @@ pub struct Generation {
     /// The bytes that it was loaded from: what a roll-back needs.
     copy: Arc<PrivateCopy>,
     loaded: SystemTime,
+    label: Label,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -108,6 +115,7 @@ impl Generation {
             places_to_parse: Arc::new(Semaphore::new(PARSED_AT_ONCE)),
             copy,
             loaded: SystemTime::now(),
+            label: Label::default(),
         }
     }
 

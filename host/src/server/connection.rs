@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    memory::{MemoryBudget, Reserved, UNCOUNTED_BYTES},
+    memory::{Account, Full, Reserved, UNCOUNTED_BYTES},
     shared_memory::connections::{CallKind, Slot, State},
 };
 
@@ -31,7 +31,9 @@ pub(super) struct Connection {
     pub(super) incoming: FrameBuffer,
     /// Counts the frame in `incoming` where it is large.
     reserved: Option<Reserved>,
-    memory: MemoryBudget,
+    /// Short answers of the gateway that were copied out of their frames, during the open call.
+    copied: Reserved,
+    memory: Account,
     max_frame_bytes: usize,
     frame_timeout: Duration,
     /// A frame of ours went out in part: nothing that follows would be understood.
@@ -66,14 +68,14 @@ pub enum ReadError {
     #[error("a frame of the unknown type {0}")]
     UnknownType(u8),
     /// The memory for large frames is used up: the host's limit.
-    #[error("a frame of {0} bytes does not fit the memory for bodies, see --max-body-memory")]
-    OutOfMemory(u32),
+    #[error("a frame of {0} bytes does not fit the memory for bodies: {1}")]
+    OutOfMemory(usize, Full),
 }
 
 impl Connection {
     pub(super) fn new(
         stream: UnixStream,
-        memory: MemoryBudget,
+        memory: Account,
         max_frame_bytes: usize,
         frame_timeout: Duration,
         slot: Option<Slot>,
@@ -82,6 +84,7 @@ impl Connection {
             stream,
             incoming: FrameBuffer::new(),
             reserved: None,
+            copied: Reserved::default(),
             memory,
             max_frame_bytes,
             frame_timeout,
@@ -227,7 +230,7 @@ impl Connection {
             self.reserved = Some(
                 self.memory
                     .reserve(length)
-                    .ok_or(ReadError::OutOfMemory(header.data_len))?,
+                    .map_err(|full| ReadError::OutOfMemory(length, full))?,
             );
         }
         Ok(())
@@ -248,12 +251,25 @@ impl Connection {
         }
     }
 
-    /// Takes the frame that was read, together with its place in the memory budget.
-    pub(super) fn take_frame(&mut self) -> (FrameBuffer, Reserved) {
-        (
-            std::mem::take(&mut self.incoming),
-            self.reserved.take().unwrap_or_default(),
-        )
+    /// Takes the frame that was read, to be kept beside the next ones: so it is counted, however
+    /// short it is.
+    pub(super) fn take_frame(&mut self) -> Result<(FrameBuffer, Reserved), Full> {
+        let reserved = match self.reserved.take() {
+            Some(reserved) => reserved,
+            None => self.memory.reserve(self.incoming.capacity())?,
+        };
+        Ok((std::mem::take(&mut self.incoming), reserved))
+    }
+
+    /// Counts bytes of the frame that was read as kept until the next call.
+    pub(super) fn keep_copy(&mut self, bytes: usize) -> Result<(), Full> {
+        self.copied.take_in(self.memory.reserve(bytes)?);
+        Ok(())
+    }
+
+    /// Whose memory the calls of this connection use.
+    pub(super) fn memory(&self) -> &Account {
+        &self.memory
     }
 
     /// The frame's memory is counted for as long as this lives.
@@ -298,6 +314,7 @@ impl Connection {
     /// Writes the frame that the open call ends with, as [`Connection::write_question`] does.
     pub(super) async fn write_answer(&mut self, frame: &[u8]) -> Result<(), ReadError> {
         self.resting = State::Idle;
+        self.copied = Reserved::default();
         self.write_frame(frame).await
     }
 
@@ -312,6 +329,14 @@ impl Connection {
         if self.half_written {
             return Err(ReadError::ClosedInside);
         }
+        // Until it is written: whoever reads slowly keeps it.
+        let _memory = match frame.len() {
+            ..=UNCOUNTED_BYTES => Reserved::default(),
+            length => self
+                .memory
+                .reserve(length)
+                .map_err(|full| ReadError::OutOfMemory(length, full))?,
+        };
         self.mark(State::Writing);
         let written = match self.stream.try_write(frame) {
             Ok(written) if written == frame.len() => {

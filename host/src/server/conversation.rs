@@ -19,7 +19,6 @@ use super::{
     handover::Followed,
 };
 use crate::{
-    memory::Reserved,
     pipeline::{
         self, End, PluginFailure,
         call::{ANSWER_OVERHEAD, Call, CallBox, Phase},
@@ -100,6 +99,7 @@ enum Failed<'a> {
     NotCompiled,
     Plugin(&'a PluginFailure),
     AnswerTooLarge(FrameTooLarge),
+    NoRoom(ReadError),
 }
 
 impl std::fmt::Display for Failed<'_> {
@@ -111,6 +111,7 @@ impl std::fmt::Display for Failed<'_> {
             }
             Self::Plugin(failure) => write!(f, "{failure}"),
             Self::AnswerTooLarge(error) => write!(f, "the answer cannot be sent: {error}"),
+            Self::NoRoom(error) => write!(f, "the answer cannot be sent: {error}"),
         }
     }
 }
@@ -123,6 +124,7 @@ impl Failed<'_> {
             Self::NotCompiled => 1,
             Self::Plugin(_) => 2,
             Self::AnswerTooLarge(_) => 3,
+            Self::NoRoom(_) => 4,
         }
     }
 }
@@ -133,7 +135,7 @@ impl Conversation {
         Self {
             connection: Connection::new(
                 stream,
-                shared.memory.clone(),
+                shared.memory.account(shared.limits.max_connection_memory),
                 shared.limits.max_frame_bytes,
                 shared.limits.frame_timeout,
                 slot,
@@ -181,7 +183,7 @@ impl Conversation {
                     self.unread_answers -= 1;
                     self.connection.consume();
                 }
-                Err(ReadError::OutOfMemory(_)) if self.late_answer_begins() => {
+                Err(ReadError::OutOfMemory(..)) if self.late_answer_begins() => {
                     self.unread_answers -= 1;
                     self.connection.skip_frame().await?;
                 }
@@ -238,7 +240,7 @@ impl Conversation {
             ReadError::TooLong(_) | ReadError::UnknownType(_) | ReadError::Slow(_) => {
                 err::Code::BadRequest
             }
-            ReadError::OutOfMemory(_) => err::Code::ServiceUnavailable,
+            ReadError::OutOfMemory(..) => err::Code::ServiceUnavailable,
             ReadError::Closed | ReadError::ClosedInside | ReadError::Io(_) => return,
         };
         // The connection ends in any case.
@@ -282,7 +284,7 @@ impl Conversation {
     async fn call(&mut self, phase: Phase) -> Result<(), CallError> {
         let started = Instant::now();
         let mut call = self.call.take().unwrap_or_default();
-        call.bound_bodies(self.longest_body());
+        call.bound(self.longest_body(), self.connection.memory());
         let number = match phase {
             Phase::Request => call.take_request(&mut self.connection.incoming)?,
             Phase::Response => call.take_response(&mut self.connection.incoming)?,
@@ -295,8 +297,9 @@ impl Conversation {
         if call.has_following_bytes() {
             return Err(CallError::Pipelined);
         }
-        // Counted until the call has ended.
-        let _reserved = self.connection.take_reservation();
+        if let Some(reserved) = self.connection.take_reservation() {
+            call.count_frame(reserved);
+        }
         let Some(token) = self.shared.tokens.find(number, started) else {
             self.call = Some(call);
             tracing::debug!(
@@ -405,13 +408,11 @@ impl Conversation {
             resp_headers: call.response_headers(),
             body: call.changed_body(),
         };
-        match http_req_call::write_rewrite(&mut self.writer, call.id(), changes) {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
-            Err(error) => {
-                let failed = Failed::AnswerTooLarge(error);
-                self.fail(Phase::Request, token, call.id(), &failed).await
-            }
-        }
+        let written = match http_req_call::write_rewrite(&mut self.writer, call.id(), changes) {
+            Ok(frame) => Ok(self.connection.write_answer(frame).await),
+            Err(error) => Err(error),
+        };
+        self.answered(written, token, call).await
     }
 
     async fn stop_request(
@@ -428,19 +429,17 @@ impl Conversation {
         let headers = own
             .chain(call.response_headers())
             .filter(|header| !header.name.eq_ignore_ascii_case(b"content-length"));
-        match http_req_call::write_stop(
+        let written = match http_req_call::write_stop(
             &mut self.writer,
             call.id(),
             reply.status,
             headers,
             Some(reply.body.as_slice()),
         ) {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
-            Err(error) => {
-                let failed = Failed::AnswerTooLarge(error);
-                self.fail(Phase::Request, token, call.id(), &failed).await
-            }
-        }
+            Ok(frame) => Ok(self.connection.write_answer(frame).await),
+            Err(error) => Err(error),
+        };
+        self.answered(written, token, call).await
     }
 
     async fn pass_response(
@@ -472,13 +471,13 @@ impl Conversation {
         let headers = call
             .headers()
             .filter(|header| !written_by_the_gateway(header.name, head));
-        match http_resp_call::write_answer(&mut self.writer, call.id(), status, headers, body) {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await?),
-            Err(error) => {
-                let failed = Failed::AnswerTooLarge(error);
-                self.fail(Phase::Response, token, call.id(), &failed).await
-            }
-        }
+        let answer =
+            http_resp_call::write_answer(&mut self.writer, call.id(), status, headers, body);
+        let written = match answer {
+            Ok(frame) => Ok(self.connection.write_answer(frame).await),
+            Err(error) => Err(error),
+        };
+        self.answered(written, token, call).await
     }
 
     async fn is_head(&mut self, call: &Call, started: Instant) -> Result<bool, CallError> {
@@ -502,6 +501,21 @@ impl Conversation {
             b"request_method"[..].into(),
         ));
         Ok(method == Some(b"HEAD"))
+    }
+
+    /// What came of an answer that plugins have made: one that cannot be sent is a failed call.
+    async fn answered(
+        &mut self,
+        written: Result<Result<(), ReadError>, FrameTooLarge>,
+        token: &Token,
+        call: &Call,
+    ) -> Result<(), CallError> {
+        let failed = match written {
+            Ok(Err(error @ ReadError::OutOfMemory(..))) => Failed::NoRoom(error),
+            Ok(written) => return Ok(written?),
+            Err(error) => Failed::AnswerTooLarge(error),
+        };
+        self.fail(call.phase(), token, call.id(), &failed).await
     }
 
     /// Fails closed, as far as the phase allows, and says why in the log.
@@ -629,7 +643,7 @@ impl ConnectedGateway<'_> {
             match read {
                 Ok(FrameType::ExtraInfo) => {}
                 Ok(other) => return Err(CallError::OutOfPlace(other)),
-                Err(ReadError::OutOfMemory(_)) => {
+                Err(ReadError::OutOfMemory(..)) => {
                     // First, since the skipping may be given up and goes on with the next frame.
                     *self.unread_answers -= 1;
                     self.connection.skip_frame().await?;
@@ -653,15 +667,24 @@ impl ConnectedGateway<'_> {
         let frame = self.connection.incoming.frame();
         let data = frame.map_or(&[][..], |frame| frame.data());
         let view = extra_info::AnswerView::parse(data)?;
-        let answer = match view.result() {
+        let mut answer = match view.result() {
             None => Answer::Absent,
             Some(value) if value.len() <= COPIED_BYTES => Answer::Value(value.into()),
             Some(value) => {
                 let (start, len) = (span_start(data, value), value.len());
-                let (frame, reserved): (_, Reserved) = self.connection.take_frame();
-                return Ok(Answer::Frame(LongValue::new(frame, start, len, reserved)));
+                match self.connection.take_frame() {
+                    Ok((frame, memory)) => {
+                        return Ok(Answer::Frame(LongValue::new(frame, start, len, memory)));
+                    }
+                    Err(_) => Answer::Refused(AskStatus::OUT_OF_MEMORY),
+                }
             }
         };
+        if let Answer::Value(copy) = &answer
+            && self.connection.keep_copy(copy.len()).is_err()
+        {
+            answer = Answer::Refused(AskStatus::OUT_OF_MEMORY);
+        }
         self.connection.consume();
         Ok(answer)
     }

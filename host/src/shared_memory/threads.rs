@@ -144,6 +144,25 @@ impl ThreadSlots {
         self.slots().filter_map(inside_of)
     }
 
+    /// The slot and the thread of every event loop.
+    pub fn loops(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.slots().enumerate().filter_map(|(index, slot)| {
+            let is_loop = slot[LOOP].load(Ordering::Relaxed) != 0;
+            let thread = u32::try_from(slot[THREAD].load(Ordering::Acquire)).ok()?;
+            (is_loop && thread != 0).then_some((index, thread))
+        })
+    }
+
+    /// What the thread of a slot does, if it is inside a plugin.
+    pub fn inside_at(&self, slot: usize) -> Option<Inside> {
+        inside_of(self.slot(slot))
+    }
+
+    /// How often the thread of a slot has entered a plugin.
+    pub fn entries_at(&self, slot: usize) -> u64 {
+        self.slot(slot)[ENTRIES].load(Ordering::Relaxed)
+    }
+
     fn slots(&self) -> impl Iterator<Item = &[AtomicU64]> {
         self.memory.words()[CRASH_WORDS..].chunks_exact(SLOT_WORDS)
     }

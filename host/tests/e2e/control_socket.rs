@@ -53,9 +53,13 @@ fn status_tells_what_serves_what_did_before_and_what_failed() {
                 "serving": "0.2.0",
                 "previous": "0.1.0",
                 "last_tried": "0.3.0",
+                "execution": "async",
+                "found_blocking": null,
+                "stalls": 0,
             }],
             "quarantined": [],
             "retired": { "draining": 0, "unloaded": 1, "stuck": 0 },
+            "pool": { "threads": 32, "running": 0, "stuck": 0, "stuck_in": {} },
         })
     );
 }

@@ -8,6 +8,7 @@ use plugin_host::{
         End, Pipeline,
         call::CallBox,
         gateway::{Gateway, Gone},
+        pool::Pool,
         questions::{Answer, Question},
     },
     plugin::{
@@ -97,7 +98,7 @@ impl Embedded {
     async fn call(&self, requested: &str) -> Result<String, CallError> {
         let configuration = json!({ "word": "w", "ask": "route_id" }).to_string();
         let pipeline = Pipeline {
-            pool: Handle::current(),
+            pool: Pool::new(Handle::current(), 4),
             call_budget: Duration::from_secs(10),
         };
         let mut gateway = Variable("route_id", "7");

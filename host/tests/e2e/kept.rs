@@ -10,6 +10,7 @@ use std::{
 
 use plugin_host::{
     keeper::{Keeper, Reloaded, Request},
+    pipeline::pool::Pool,
     plugin::{
         manager::{LoadErrorCause, Manager, Options, Restored, Status, Vetoes},
         metadata::{Build, Digest},
@@ -20,7 +21,10 @@ use plugin_host::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, oneshot},
+};
 
 use crate::support::{
     PATIENCE,
@@ -134,6 +138,7 @@ impl Worker {
             plugins,
             Duration::from_secs(3_600),
             Arc::new(Notify::new()),
+            Pool::new(Handle::current(), 1),
         );
         keeper.resume(restored);
         tokio::spawn(keeper.run());

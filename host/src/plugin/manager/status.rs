@@ -8,7 +8,13 @@ use std::{
 use serde::Serialize;
 
 use super::{retired::RetiredCounts, slot::Given};
-use crate::plugin::{metadata::Build, registry::Snapshot};
+use crate::{
+    pipeline::pool::PoolUse,
+    plugin::{
+        metadata::Build,
+        registry::{Generation, Snapshot},
+    },
+};
 
 /// Every plugin, and what serves no more.
 #[derive(Debug, Clone, Serialize)]
@@ -19,6 +25,8 @@ pub struct Status {
     pub quarantined: Vec<QuarantinedBuild>,
     /// Generations that serve no more.
     pub retired: RetiredCounts,
+    /// Threads for plugins that block; absent where a manager alone is asked.
+    pub pool: Option<PoolUse>,
 }
 
 /// A build that is not loaded, because worker processes have died in it.
@@ -47,12 +55,29 @@ pub struct PluginStatus {
     pub digest: Option<String>,
     /// When what serves was loaded, in seconds since 1970.
     pub since: Option<u64>,
+    /// Where the calls of what serves run: `async` on the event loops, `blocking` on the pool.
+    pub execution: Option<String>,
+    /// Why its calls run on the pool although nothing says that it blocks.
+    pub found_blocking: Option<FoundBlocking>,
+    /// How often what serves has held an event loop up.
+    pub stalls: u64,
     /// The version that a roll-back would go to.
     pub previous: Option<String>,
     /// The version of the last try to load something.
     pub last_tried: Option<String>,
     /// Why that failed, if it did.
     pub last_error: Option<String>,
+}
+
+/// A label that the watchdog has given.
+#[derive(Debug, Clone, Serialize)]
+pub struct FoundBlocking {
+    /// What the plugin did: `asleep` or `computing`.
+    pub how: String,
+    /// For how long, when it was found out.
+    pub milliseconds: u64,
+    /// When that was, in seconds since 1970.
+    pub since: u64,
 }
 
 impl QuarantinedBuild {
@@ -82,6 +107,15 @@ impl PluginStatus {
             serving: serving.map(|generation| generation.version().to_string()),
             digest: serving.map(|generation| generation.origin().digest.to_string()),
             since: serving.map(|generation| seconds(generation.loaded())),
+            execution: serving.map(|generation| generation.execution().to_string()),
+            found_blocking: serving
+                .and_then(Generation::labelled_for)
+                .map(|stall| FoundBlocking {
+                    how: stall.how.to_string(),
+                    milliseconds: u64::try_from(stall.after.as_millis()).unwrap_or(u64::MAX),
+                    since: seconds(stall.found),
+                }),
+            stalls: serving.map_or(0, Generation::stalls),
             previous: given
                 .previous
                 .as_ref()
