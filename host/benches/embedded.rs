@@ -14,6 +14,7 @@ use plugin_host::{
         call::CallBox,
         chain::Chain,
         gateway::{Gateway, Gone},
+        pool::Pool,
         questions::{Answer, Question},
     },
     plugin::{
@@ -36,7 +37,7 @@ use plugin_proto::{
 use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::mpsc, time::Instant};
 
-use crate::libraries::built_plugin;
+use crate::libraries::built_alone;
 
 /// The headers of a browser behind a gateway.
 const HEADERS: [(&str, &str); 12] = [
@@ -82,7 +83,7 @@ impl Embedded {
         let own = plugin_dir.join(plugin);
         fs::create_dir_all(&own).expect("directories can be made");
         fs::create_dir(&private_dir).expect("directories can be made");
-        let built = built_plugin(plugin);
+        let built = built_alone(plugin);
         let library = built.library.file_name().expect("a library is a file");
         fs::copy(&built.library, own.join(library)).expect("the library was built");
         fs::copy(&built.metadata, own.join("plugin.json")).expect("it has metadata");
@@ -156,12 +157,13 @@ fn shared(tokens: Arc<Tokens>) -> Shared {
     Shared {
         tokens,
         pipeline: Pipeline {
-            pool: Handle::current(),
+            pool: Pool::new(Handle::current(), 1),
             call_budget: Duration::from_secs(10),
         },
         limits: Limits {
             max_connections: 10,
             max_frame_bytes: plugin_proto::frame::MAX_DATA_LEN,
+            max_connection_memory: 1 << 20,
             max_extra_info_rounds: 64,
             frame_timeout: Duration::from_secs(10),
             ask_method_for_head: false,

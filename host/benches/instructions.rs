@@ -8,6 +8,7 @@
 #[allow(dead_code, reason = "other benches use the rest of it")]
 mod embedded;
 #[allow(clippy::unwrap_used, reason = "the tests' own")]
+#[allow(dead_code, reason = "tests build all of them")]
 #[path = "../tests/e2e/support/libraries.rs"]
 mod libraries;
 

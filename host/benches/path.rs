@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the test of allocations uses the rest of it")]
 mod embedded;
 #[allow(clippy::unwrap_used, reason = "the tests' own")]
+#[allow(dead_code, reason = "tests build all of them")]
 #[path = "../tests/e2e/support/libraries.rs"]
 mod libraries;
 

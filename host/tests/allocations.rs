@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "benches use the rest of it")]
 #[path = "../benches/embedded.rs"]
 mod embedded;
+#[allow(dead_code, reason = "only one of them is needed")]
 #[path = "e2e/support/libraries.rs"]
 mod libraries;
 

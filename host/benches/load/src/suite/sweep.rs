@@ -108,24 +108,28 @@ impl Contestants {
         Ok(Self(all))
     }
 
+    fn all(&self) -> Vec<&Contestant> {
+        self.0.iter().collect()
+    }
+
     pub(super) fn sweep(&self, plan: &Plan) -> Result<Vec<Measurement>> {
         let loads: Vec<_> = plan
             .connections
             .iter()
             .map(|&n| (n, Pace::Closed))
             .collect();
-        rounds(plan, &self.0, &loads)
+        rounds(plan, &self.all(), &loads)
     }
 
     pub(super) fn at_a_rate(&self, plan: &Plan) -> Result<Vec<Measurement>> {
-        rounds(plan, &self.0, &[(8, Pace::PerSecond(RATE))])
+        rounds(plan, &self.all(), &[(8, Pace::PerSecond(RATE))])
     }
 }
 
 /// Each load on each contestant, in every round.
 pub(super) fn rounds(
     plan: &Plan,
-    contestants: &[Contestant],
+    contestants: &[&Contestant],
     loads: &[(usize, Pace)],
 ) -> Result<Vec<Measurement>> {
     let replies = Replies::default();
@@ -182,6 +186,7 @@ pub(super) fn loops(plan: &Plan, built: &Built) -> Result<Vec<Measurement>> {
         let configuration = r#"{"header":"measured","compute_us":50}"#;
         contestants.push(Contestant::new(server, "probe-000", configuration)?.0);
     }
+    let contestants: Vec<_> = contestants.iter().collect();
     rounds(plan, &contestants, &[(64, Pace::Closed)])
 }
 
