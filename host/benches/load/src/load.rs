@@ -91,19 +91,16 @@ pub(crate) fn drive(
     let mut driver = Driver::connect(socket, load)?;
     let start = Instant::now();
     let (from, to) = (start + load.warm_up, start + load.warm_up + load.duration);
+    driver.window = (from, to);
     driver.begin(start)?;
     driver.run_until(from)?;
-    driver.measured = true;
     at_edge()?;
-    let began = Instant::now();
     driver.run_until(to)?;
-    driver.measured = false;
     at_edge()?;
-    let elapsed = began.elapsed();
     driver.run_dry()?;
     Ok(Seen {
         latency: driver.latency,
-        elapsed,
+        elapsed: driver.last_counted.max(to) - from,
         body_bytes: driver.body_bytes,
     })
 }
@@ -121,7 +118,10 @@ struct Driver<'a> {
     next_call: usize,
     open: usize,
     stopping: bool,
-    measured: bool,
+    /// The measured time.
+    window: (Instant, Instant),
+    /// When the last call that counts was answered.
+    last_counted: Instant,
     latency: Histogram<u64>,
     body_bytes: u64,
     room: Vec<u8>,
@@ -173,7 +173,8 @@ impl<'a> Driver<'a> {
             next_call: 0,
             open: 0,
             stopping: false,
-            measured: false,
+            window: (now, now),
+            last_counted: now,
             latency: Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3)?,
             body_bytes: 0,
             room: Vec::with_capacity(ROOM),
@@ -216,10 +217,9 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Waits for the calls that are open, so that the next measurement finds a quiet server.
+    /// Waits for the calls that are open or late: those count, and the next measurement finds a quiet server.
     fn run_dry(&mut self) -> Result<()> {
         self.stopping = true;
-        self.late.clear();
         self.timer = None;
         let mut events = Vec::with_capacity(512);
         while self.open > 0 {
@@ -329,10 +329,11 @@ impl<'a> Driver<'a> {
             None => Ok(()),
             Some(FrameType::ExtraInfo) => {
                 let reply = self.load.replies.to(&connection.incoming.question)?;
-                if self.measured && reply == Reply::Body {
+                let began = connection.began;
+                connection.outgoing = Some((Outgoing::Reply(reply.clone()), 0));
+                if reply == Reply::Body && self.counts(Instant::now(), began) {
                     self.body_bytes += self.load.replies.frame(&reply).len() as u64;
                 }
-                connection.outgoing = Some((Outgoing::Reply(reply), 0));
                 self.write_on(index)
             }
             Some(FrameType::Error) => bail!("the server answered with an error frame"),
@@ -340,17 +341,28 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Whether what happens now belongs to the measurement. Where calls have a time to begin at, that decides:
+    /// one that was held up must not escape by being answered too late.
+    fn counts(&self, now: Instant, began: Instant) -> bool {
+        let (from, to) = self.window;
+        let time = match self.load.pace {
+            Pace::Closed => now,
+            Pace::PerSecond(_) => began,
+        };
+        (from..to).contains(&time)
+    }
+
     fn answered(&mut self, index: usize) -> Result<()> {
         let now = Instant::now();
         self.open -= 1;
-        if self.measured {
-            let latency = now.saturating_duration_since(self.connections[index].began);
+        let began = self.connections[index].began;
+        if self.counts(now, began) {
+            let latency = now.saturating_duration_since(began);
             self.latency.saturating_record(latency.as_nanos() as u64);
-        }
-        if self.stopping {
-            return Ok(());
+            self.last_counted = now;
         }
         match self.load.pace {
+            Pace::Closed if self.stopping => Ok(()),
             Pace::Closed => self.call(index, now),
             Pace::PerSecond(_) => match self.late.pop_front() {
                 Some(due) => self.call(index, due),
