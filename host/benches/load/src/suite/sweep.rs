@@ -141,7 +141,9 @@ pub(super) fn rounds(
                 round + 1,
                 plan.rounds
             ));
-            for contestant in contestants {
+            // Each begins in its turn: whoever comes first finds the machine at rest.
+            let in_turn = contestants.iter().cycle().skip(round);
+            for contestant in in_turn.take(contestants.len()) {
                 let load = Load {
                     connections: *connections,
                     pace: *pace,
