@@ -19,6 +19,7 @@ use plugin_host::{
     },
     plugin::{
         manager::{Manager, Options},
+        permissions::Permissions,
         registry::{Generation, Registry},
         settings::Operator,
     },
@@ -103,6 +104,7 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            permissions: Permissions::new(false),
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,

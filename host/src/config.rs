@@ -31,6 +31,7 @@ pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
 use crate::plugin::settings::Operator;
+use crate::privileges::{Restrictions, RunAs, find_group};
 pub use crate::server::ResponseFailure;
 
 /// Most bytes of data that a frame can have: its length travels in three bytes.
@@ -49,6 +50,12 @@ pub struct Config {
     pub rescan_interval: Duration,
     /// Whether plugins are tried out in a throw-away process before they are loaded.
     pub rehearse: bool,
+    /// Whether a second worker waits beside the one that serves.
+    pub standby: bool,
+    /// What the process that runs plugins gives up.
+    pub restrictions: Restrictions,
+    /// Whether plugins are refused whose files others could change.
+    pub strict_permissions: bool,
     /// Directory of all hosts of this user, to be made with mode 0700; absolute.
     pub runtime_dir: PathBuf,
     /// Permissions of the socket file.
@@ -316,6 +323,9 @@ impl Config {
             )
         });
         let rehearse = layers.value(&settings::REHEARSE, value::switch);
+        let standby = layers.value(&settings::STANDBY, value::switch);
+        let restrictions = read_restrictions(&mut layers);
+        let strict_permissions = layers.value(&settings::STRICT_PERMISSIONS, value::switch);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
@@ -358,6 +368,9 @@ impl Config {
                 plugin_dir,
                 rescan_interval,
                 rehearse,
+                standby,
+                restrictions,
+                strict_permissions,
                 runtime_dir,
                 socket_mode,
                 backlog,
@@ -480,6 +493,38 @@ fn read_runtime_dir(layers: &mut Layers<'_>) -> PathBuf {
         .join(format!("plugin-host-{}", user.as_raw()))
 }
 
+fn read_restrictions(layers: &mut Layers<'_>) -> Restrictions {
+    let before = layers.problems.len();
+    let group = read_optional(layers, &settings::GROUP, |group| find_group(&group.text()));
+    let run_as = read_optional(layers, &settings::USER, |user| {
+        RunAs::find(&user.text(), group)
+    });
+    if group.is_some() && run_as.is_none() && layers.problems.len() == before {
+        layers.problems.push(ConfigError::Contradiction {
+            first: settings::GROUP.key,
+            second: settings::USER.key,
+            reason: "a group alone takes nothing from root: name a user as well".to_owned(),
+        });
+    }
+    Restrictions {
+        run_as,
+        core_dumps: layers.value(&settings::CORE_DUMPS, value::switch),
+    }
+}
+
+/// A setting that may stay without a value.
+fn read_optional<T>(
+    layers: &mut Layers<'_>,
+    setting: &'static settings::Setting,
+    check: impl Fn(&Written) -> Result<T, String>,
+) -> Option<T> {
+    let given = layers.given(setting, None, check);
+    if given.is_none() {
+        layers.effective.record(setting, None, Origin::Default);
+    }
+    given
+}
+
 fn read_event_loops(layers: &mut Layers<'_>) -> usize {
     if let Some(given) = layers.given(&settings::EVENT_LOOPS, None, whole(1, 64)) {
         return given;
@@ -579,12 +624,7 @@ fn read_log(layers: &mut Layers<'_>) -> LogConfig {
             &[("text", LogFormat::Text), ("json", LogFormat::Json)],
         )
     });
-    let file = layers.given(&settings::LOG_FILE, None, value::path);
-    if file.is_none() {
-        layers
-            .effective
-            .record(&settings::LOG_FILE, None, Origin::Default);
-    }
+    let file = read_optional(layers, &settings::LOG_FILE, value::path);
     let rotation = layers.value(&settings::LOG_ROTATION, |written| {
         value::choice(
             written,

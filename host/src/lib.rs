@@ -26,3 +26,4 @@ pub mod plugin;
 pub mod memory;
 pub mod crash;
 pub mod shared_memory;
+pub mod privileges;

@@ -2,7 +2,7 @@
 //! same address share.
 //!
 //! ```text
-//! /run/plugin-host/           mode 0700, one per user
+//! /run/plugin-host/           mode 0700, one per user (0711 where plugins run as another user)
 //!     3f1c9a02b7d4e865/       one per listen address (start of its SHA-256)
 //!         lock                held while somebody binds or removes the socket file
 //!         4711/               one per running host; its owner holds a lock on it while alive
@@ -29,6 +29,9 @@ const NAME_BYTES: usize = 8;
 /// Names that are tried for the directory of one process: in containers that share a runtime
 /// directory, several live hosts can have the same process number.
 const MAX_NAMES: u32 = 64;
+
+/// Permissions of a directory that others may pass through and not look into.
+const PASSABLE: u32 = 0o711;
 
 /// How often a lock that somebody holds is tried again.
 const LOCK_RETRY: Duration = Duration::from_millis(2);
@@ -137,6 +140,24 @@ impl RuntimeDir {
     /// The directory of this process alone: empty at first, mode 0700.
     pub fn private(&self) -> &Path {
         &self.private
+    }
+
+    /// Lets other users pass through to what is theirs in the private directory; they cannot list
+    /// any level of it.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    pub fn open_passage(&self) -> Result<(), RuntimeDirError> {
+        let levels = [
+            self.shared.parent(),
+            Some(&self.shared),
+            Some(&self.private),
+        ];
+        for level in levels.into_iter().flatten() {
+            fs::set_permissions(level, fs::Permissions::from_mode(PASSABLE))
+                .map_err(failed("let a user pass through", level))?;
+        }
+        Ok(())
     }
 
     /// The lock that hosts on this address share, not yet held.
@@ -255,7 +276,8 @@ fn ensure_directory(path: &Path) -> Result<(), RuntimeDirError> {
             user,
         });
     }
-    if metadata.mode() & 0o777 != 0o700 {
+    // Another host below it may have opened a passage, which stays.
+    if ![0o700, PASSABLE].contains(&(metadata.mode() & 0o777)) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))
             .map_err(failed("close to others", path))?;
     }
@@ -408,6 +430,21 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let _runtime = open(parent.path()).unwrap();
         assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn a_passage_for_another_user_stays_open_for_hosts_that_come_later() {
+        let parent = tempfile::tempdir().unwrap();
+        let runtime = open(parent.path()).unwrap();
+        runtime.open_passage().unwrap();
+        let _other = open(parent.path()).unwrap();
+        for level in [
+            &parent.path().join("plugin-host"),
+            runtime.shared(),
+            runtime.private(),
+        ] {
+            assert_eq!(mode(level), 0o711, "{}", level.display());
+        }
     }
 
     #[test]

@@ -20,10 +20,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
@@ -42,6 +39,7 @@ use crate::{
     link::{PROTOCOL, Start, ToWorker},
     listen::Binding,
     logging::Lines,
+    privileges::make_directory,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
     shared_memory::connections::{ConnectionSlots, State},
@@ -111,6 +109,8 @@ pub struct Host {
 pub(crate) enum Request {
     /// Replace the worker now.
     Replace(oneshot::Sender<Result<(), String>>),
+    /// An operator has asked something of the worker: a standby may know it otherwise.
+    Commanded,
     /// Go on as the program that is at [`Host::program`] now.
     Renew(oneshot::Sender<Result<(), String>>),
     /// Let a plugin go that is in quarantine, with a clean record.
@@ -155,6 +155,7 @@ pub fn run(
             api::Api {
                 supervisor: ask,
                 serving: supervisor.serving_path.subscribe(),
+                may_command: supervisor.may_command.subscribe(),
                 program,
                 arguments: arguments.into(),
             },
@@ -193,6 +194,10 @@ struct Supervisor {
     serving_path: watch::Sender<Option<PathBuf>>,
     /// The worker that takes over when it is ready.
     successor: Option<Successor>,
+    /// A worker that is ready to serve should the one that does die.
+    standby: Option<u32>,
+    /// Whether operators may ask something of the worker that serves.
+    may_command: watch::Sender<bool>,
     /// Connections without a worker.
     waiting: Vec<Given>,
     /// Why the worker should be replaced at the next quiet moment, and since when.
@@ -228,6 +233,8 @@ struct Counts {
 struct Worker {
     child: Child,
     phase: Phase,
+    /// Whether it has said that it could take over.
+    is_ready: bool,
     private_dir: PathBuf,
     /// Its release, once it has said it.
     version: Option<String>,
@@ -244,6 +251,7 @@ impl Worker {
         Self {
             child,
             phase,
+            is_ready: false,
             private_dir,
             version: None,
             generations: Vec::new(),
@@ -297,7 +305,8 @@ impl Supervisor {
         )
         .map_err(failed("shared memory"))?;
         let kept = kept_dir(&host.runtime_dir);
-        make_directory(&kept).map_err(failed("a directory for good generations"))?;
+        make_directory(&kept, host.config.restrictions.run_as)
+            .map_err(failed("a directory for good generations"))?;
         Self::with(host, slots, events)
     }
 
@@ -326,6 +335,8 @@ impl Supervisor {
             serving: None,
             serving_path: watch::Sender::new(None),
             successor: None,
+            standby: None,
+            may_command: watch::Sender::new(true),
             waiting: Vec::new(),
             wish: None,
             young_deaths: 0,
@@ -418,7 +429,7 @@ impl Supervisor {
         self.last_worker += 1;
         let number = self.last_worker;
         let private_dir = self.runtime_dir.private().join(format!("worker-{number}"));
-        make_directory(&private_dir)?;
+        make_directory(&private_dir, self.config.restrictions.run_as)?;
         let slots = Arc::new(self.connections.slots().file().try_clone_to_owned()?);
         let child = Child::start(Recipe {
             arguments: &self.arguments,
@@ -517,6 +528,11 @@ impl Supervisor {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Replace(asked) => self.replace(Some(asked)),
+            Request::Commanded => {
+                if self.standby.is_some() {
+                    self.discard_spares();
+                }
+            }
             Request::Renew(asked) => {
                 let _ = asked.send(self.begin_to_renew());
             }
@@ -581,6 +597,7 @@ impl Supervisor {
             since.elapsed() > WISH_PATIENCE
                 || self.connections.count(State::Idle) == self.connections.len()
         });
+        self.keep_a_standby();
         if is_time && self.successor.is_none() && self.stopping.is_none() {
             self.replace(None);
         }
@@ -622,10 +639,6 @@ fn copy_configuration(config: &Config, directory: &Path) -> io::Result<Option<(P
         .open(&copy)?
         .write_all(text.as_bytes())?;
     Ok(Some((path.to_owned(), copy)))
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)
 }
 
 fn millis(time: Duration) -> u64 {

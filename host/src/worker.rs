@@ -34,6 +34,7 @@ use crate::{
     plugin::{
         manager::{Announcement, Manager, Options},
         metadata::{Build, Digest, PluginName},
+        permissions::Permissions,
         registry::Registry,
     },
     runtime_dir::AddressLock,
@@ -198,6 +199,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             private_dir: attachment.start.private_dir.clone(),
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
+            permissions: Permissions::new(config.strict_permissions),
             announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,

@@ -218,6 +218,10 @@ fn bind(config: &Config) -> Result<(RuntimeDir, Binding, OwnedFd), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let runtime =
         RuntimeDir::open(&config.runtime_dir, config.listen.path()).map_err(|e| text(&e))?;
+    if let Some(run_as) = config.restrictions.run_as {
+        run_as.is_possible().map_err(|e| text(&e))?;
+        runtime.open_passage().map_err(|e| text(&e))?;
+    }
     let lock = runtime.address_lock().map_err(|e| text(&e))?;
     let (binding, listener) = Binding::bind(
         config.listen.path(),

@@ -9,7 +9,7 @@ use rustix::fs::Mode;
 use super::{FAILURE, output, run::RunArgs};
 use crate::{
     config::{Config, Environment},
-    logging,
+    logging, privileges,
     worker::{self, attachment::Attachment},
 };
 
@@ -45,6 +45,10 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
         Err(errors) => return output::refuse(&errors.to_string()),
     };
     config.limits.max_connections = attachment.start.max_connections;
+    // Before there is any thread that could keep what this process gives up.
+    if let Err(error) = privileges::restrict_worker(&config.restrictions) {
+        return output::fail(&error.to_string());
+    }
     let logging = match logging::init_worker(&config.log, attachment.start.colours) {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),

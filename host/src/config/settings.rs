@@ -72,6 +72,7 @@ pub const GATEWAY_EXPIRY_VARIABLE: &str = "APISIX_CONF_EXPIRE_TIME";
 
 const SERVING: &str = "Serving";
 const PLUGINS: &str = "Plugins";
+const SECURITY: &str = "Security";
 const LIMITS: &str = "Limits";
 const LOG: &str = "Log";
 
@@ -207,6 +208,17 @@ pub const REHEARSE: Setting = Setting {
     group: PLUGINS,
 };
 
+/// Whether a second worker waits beside the one that serves.
+pub const STANDBY: Setting = Setting {
+    key: "standby",
+    flag: "standby",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Keep a second worker with every plugin loaded, which serves at once where the first one dies; takes the memory of another one",
+    group: PLUGINS,
+};
+
 /// Where private files of a running host live.
 pub const RUNTIME_DIR: Setting = Setting {
     key: "runtime_dir",
@@ -218,6 +230,50 @@ pub const RUNTIME_DIR: Setting = Setting {
     ),
     help: "Existing directory in which the host makes its own directory `plugin-host` (mode 0700) for locks and private copies of plugins",
     group: PLUGINS,
+};
+
+/// Whom plugins run as.
+pub const USER: Setting = Setting {
+    key: "user",
+    flag: "user",
+    kind: Kind::Text,
+    value_name: "USER",
+    default: Fallback::Described("the user who runs the host"),
+    help: "User, by name or number, whom the process that runs plugins becomes; the host has to be root's. The plugin directory must be readable for that user",
+    group: SECURITY,
+};
+
+/// The group that goes with the user.
+pub const GROUP: Setting = Setting {
+    key: "group",
+    flag: "group",
+    kind: Kind::Text,
+    value_name: "GROUP",
+    default: Fallback::Described("the group of --user"),
+    help: "Group, by name or number, that goes with --user; the only one that the process is left with",
+    group: SECURITY,
+};
+
+/// Whether files that others could change are refused.
+pub const STRICT_PERMISSIONS: Setting = Setting {
+    key: "strict_permissions",
+    flag: "strict-permissions",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Load no plugin whose files, or a directory on the way to them, others than root and the host's user can change; otherwise there is a warning",
+    group: SECURITY,
+};
+
+/// Whether crashes leave dumps.
+pub const CORE_DUMPS: Setting = Setting {
+    key: "core_dumps",
+    flag: "core-dumps",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("false"),
+    help: "Let a crash leave a core dump, as the system is set up; it holds requests and secrets",
+    group: SECURITY,
 };
 
 /// Bound on connections.
@@ -430,7 +486,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 32] = [
+pub const ALL: [&Setting; 37] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -443,7 +499,12 @@ pub const ALL: [&Setting; 32] = [
     &PLUGIN_DIR,
     &RESCAN_INTERVAL,
     &REHEARSE,
+    &STANDBY,
     &RUNTIME_DIR,
+    &USER,
+    &GROUP,
+    &STRICT_PERMISSIONS,
+    &CORE_DUMPS,
     &MAX_CONNECTIONS,
     &MAX_FRAME_BYTES,
     &MAX_EXTRA_INFO_ROUNDS,

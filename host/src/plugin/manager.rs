@@ -30,6 +30,7 @@ use tokio::{
 use super::{
     discovery::{Candidate, Discovery, Problem, discover},
     metadata::PluginName,
+    permissions::Permissions,
     registry::{Generation, Missing, Registry, Requested, Snapshot},
     settings::Operator,
 };
@@ -68,6 +69,8 @@ pub struct Options {
     /// The program that tries a version out in a throw-away process before this one loads it, as
     /// [`Rehearsal::program`](super::rehearsal::Rehearsal::program); none to load it right away.
     pub rehearse_with: Option<PathBuf>,
+    /// What is thought of files that others could change.
+    pub permissions: Permissions,
     /// Who hears of each library before it is opened, and is waited for.
     pub announce: Option<mpsc::UnboundedSender<Announcement>>,
     /// A directory that outlives this process, for what the next one has to know; none where there
@@ -92,7 +95,10 @@ pub struct Announcement {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::{sync::Arc, time::Duration};
 /// use plugin_host::{
-///     plugin::{manager::{Manager, Options}, registry::Registry, settings::Operator},
+///     plugin::{
+///         manager::{Manager, Options}, permissions::Permissions, registry::Registry,
+///         settings::Operator,
+///     },
 ///     tokens::{Bounds, Tokens, compile::Compiler},
 /// };
 ///
@@ -105,6 +111,7 @@ pub struct Announcement {
 ///         private_dir: "/run/plugin-host/private".into(),
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
+///         permissions: Permissions::new(false),
 ///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,

@@ -15,7 +15,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path as Named, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -86,6 +86,8 @@ pub(super) struct Api {
     pub(super) supervisor: mpsc::Sender<Request>,
     /// The control socket of the worker that serves.
     pub(super) serving: watch::Receiver<Option<PathBuf>>,
+    /// Whether operators may ask something of it that it has to remember.
+    pub(super) may_command: watch::Receiver<bool>,
     /// Where the next release's program is.
     pub(super) program: PathBuf,
     /// What this one was started with.
@@ -172,6 +174,11 @@ impl Api {
 
 /// Passes a request on to the worker that serves.
 async fn ask_worker(State(mut api): State<Api>, request: axum::extract::Request) -> Response {
+    let commands = request.method() != Method::GET;
+    if commands {
+        // A worker that is about to go would forget it. An error means that the host stops.
+        let _ = api.may_command.wait_for(|may| *may).await;
+    }
     // Between a worker's death and the next one there is none, for a moment.
     let path = match api.serving.wait_for(Option::is_some).await {
         Ok(path) => path.clone(),
@@ -180,7 +187,11 @@ async fn ask_worker(State(mut api): State<Api>, request: axum::extract::Request)
     let Some(path) = path else {
         return control::stopping().into_response();
     };
-    match pass_on(path, request).await {
+    let answered = pass_on(path, request).await;
+    if commands {
+        let _ = api.supervisor.send(Request::Commanded).await;
+    }
+    match answered {
         Ok(response) => response,
         Err(error) => Refused::new(
             StatusCode::SERVICE_UNAVAILABLE,

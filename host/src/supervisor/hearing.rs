@@ -77,14 +77,17 @@ impl Supervisor {
 
     /// A worker has a journal, or a new one in place of the one before.
     fn keep_journal(&mut self, of: u32, file: Arc<OwnedFd>) {
-        match self.journals.iter_mut().find(|(worker, _)| *worker == of) {
+        let known = self.journals.iter_mut().find(|(worker, _)| *worker == of);
+        // Those who look into the one before have to know; others are told when it matters to them.
+        let is_renewed = known.is_some();
+        match known {
             Some(known) => known.1 = Arc::clone(&file),
             None => self.journals.push((of, Arc::clone(&file))),
         }
         for (number, worker) in &self.workers {
             if *number == of {
                 worker.child.tell(ToWorker::JournalIsKept);
-            } else {
+            } else if is_renewed {
                 let follow = ToWorker::Follow { worker: of };
                 worker
                     .child

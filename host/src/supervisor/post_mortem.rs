@@ -69,14 +69,18 @@ impl Supervisor {
                 quarantine_at = self.config.limits.quarantine_crashes,
                 "a plugin has ended its worker"
             ),
-            Counted::Quarantined => tracing::error!(
-                plugin = culprit.name,
-                version = culprit.version,
-                digest = culprit.digest,
-                "a plugin has ended too many workers and is in quarantine: what served before it \
+            Counted::Quarantined => {
+                // They would load it.
+                self.discard_spares();
+                tracing::error!(
+                    plugin = culprit.name,
+                    version = culprit.version,
+                    digest = culprit.digest,
+                    "a plugin has ended too many workers and is in quarantine: what served before it \
                  serves again, or its routes fail closed; a new file ends that, or \
                  `plugin-host lift NAME`"
-            ),
+                );
+            }
             Counted::Already => {}
         }
     }

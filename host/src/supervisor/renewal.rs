@@ -98,7 +98,9 @@ pub fn examine(program: &Path, arguments: &[OsString]) -> Result<Heir, String> {
 impl Supervisor {
     /// Takes the time for the next program, if it is a good one.
     pub(super) fn begin_to_renew(&mut self) -> Result<(), String> {
-        if !self.is_settled() {
+        if self.standby.is_some() {
+            self.discard_spares();
+        } else if !self.is_settled() {
             return Err("a worker is being replaced: ask again in a moment".to_owned());
         }
         self.renewing = Some(Instant::now() + ANSWER_TIME);

@@ -5,17 +5,19 @@
 //! | the worker that serves, while the one before it still hands over | that one again |
 //! | the worker that serves, while a successor starts | the successor, ready or not |
 //! | the worker that serves | a new one, at once; after a moment where workers keep dying young |
+//! | the worker that serves, beside a standby (`--standby`) | the standby, at once |
 //! | a successor | the worker that serves goes on |
 
 use std::{
     fs,
     process::ExitStatus,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use super::{Given, Phase, Successor, Supervisor, millis};
+use super::{Given, Phase, Successor, Supervisor, Worker, millis};
 use crate::{crash::KilledFor, link::ToWorker};
 
 /// Delay before the worker after one that died young, doubled with each further one.
@@ -27,6 +29,10 @@ pub(super) const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A worker that lived as long did not die of its start.
 const YOUNG: Duration = Duration::from_secs(10);
 
+/// How long a worker has to live before a standby is started beside it: one that dies at once takes
+/// nobody along.
+const STANDBY_AFTER: Duration = Duration::from_secs(1);
+
 /// Deaths of young workers in a row that are not yet answered with a delay.
 const DEATHS_WITHOUT_DELAY: u32 = 2;
 
@@ -35,6 +41,7 @@ impl Supervisor {
         let Some(worker) = self.workers.get_mut(&number) else {
             return;
         };
+        worker.is_ready = true;
         if worker.phase == Phase::Starting {
             worker.phase = Phase::Ready;
         }
@@ -55,13 +62,20 @@ impl Supervisor {
             return;
         };
         self.wish = None;
-        if let Some(old) = self.serving.take()
+        let old = self.serving.take();
+        if let Some(old) = old
             && let Some(worker) = self.workers.get_mut(&old)
         {
             worker.phase = Phase::Leaving(Instant::now());
             worker.child.tell(ToWorker::Leave);
         }
         self.put_in_service(successor.worker);
+        // A token that either gives is used on connections of both.
+        if let Some(old) = old {
+            self.follow(old, successor.worker);
+            self.follow(successor.worker, old);
+        }
+        self.may_command.send_replace(true);
         self.counts.replacements += 1;
         tracing::info!(
             worker = successor.worker,
@@ -79,17 +93,24 @@ impl Supervisor {
             successor.asked_by.extend(asked);
             return;
         }
-        let started = match self.serving {
-            Some(_) => self.start(false).map_err(|error| error.to_string()),
-            None => Err("no worker serves: one is about to be started".to_owned()),
+        let started = match (self.serving, self.standby.take()) {
+            (Some(_), Some(standby)) => Ok(standby),
+            (Some(_), None) => self.start(false).map_err(|error| error.to_string()),
+            (None, _) => Err("no worker serves: one is about to be started".to_owned()),
         };
         match started {
             Ok(worker) => {
+                // What an operator asks of a worker that is about to go would go with it.
+                self.may_command.send_replace(false);
                 self.successor = Some(Successor {
                     worker,
                     since: Instant::now(),
                     asked_by: asked.into_iter().collect(),
                 });
+                let is_ready = |worker: &Worker| worker.phase == Phase::Ready;
+                if self.workers.get(&worker).is_some_and(is_ready) {
+                    self.take_over();
+                }
             }
             Err(error) => {
                 tracing::error!(error, "the worker cannot be replaced");
@@ -117,6 +138,9 @@ impl Supervisor {
             self.serving = None;
             self.serving_path.send_replace(None);
         }
+        if self.standby == Some(number) {
+            self.standby = None;
+        }
         if self
             .successor
             .as_ref()
@@ -140,8 +164,57 @@ impl Supervisor {
             self.give(given);
         }
         // Its tokens are those of whoever serves now, which then need not look elsewhere any more.
-        if self.workers.len() == 1 {
+        let somebody_leaves = self
+            .workers
+            .values()
+            .any(|worker| matches!(worker.phase, Phase::Leaving(_)));
+        if !somebody_leaves && self.successor.is_none() {
             self.tell_serving(ToWorker::FollowNobody);
+        }
+    }
+
+    /// Has one worker look into the journal of another.
+    fn follow(&self, reader: u32, writer: u32) {
+        let journal = self.journals.iter().find(|(of, _)| *of == writer);
+        if let (Some(worker), Some((_, journal))) = (self.workers.get(&reader), journal) {
+            let follow = ToWorker::Follow { worker: writer };
+            worker
+                .child
+                .tell_with(follow, Vec::new(), vec![Arc::clone(journal)]);
+        }
+    }
+
+    /// Ends workers that do not serve yet: what they began with is no longer true.
+    pub(super) fn discard_spares(&mut self) {
+        self.standby = None;
+        for worker in self.workers.values_mut() {
+            if matches!(worker.phase, Phase::Starting | Phase::Ready) {
+                worker.phase = Phase::Stopping;
+                worker.kill(KilledFor::Other);
+            }
+        }
+        if self.successor.is_some() {
+            self.successor_failed();
+        }
+    }
+
+    /// Starts a standby where one is wanted, and the worker that serves has come to rest.
+    pub(super) fn keep_a_standby(&mut self) {
+        let is_settled = self.successor.is_none()
+            && self.stopping.is_none()
+            && self.renewing.is_none()
+            && self.workers.len() == 1
+            && self.workers.values().all(|worker| {
+                worker.phase == Phase::Serving
+                    && worker.is_ready
+                    && worker.child.started.elapsed() > STANDBY_AFTER
+            });
+        if !self.config.standby || self.standby.is_some() || !is_settled {
+            return;
+        }
+        match self.start(false) {
+            Ok(number) => self.standby = Some(number),
+            Err(error) => tracing::error!(%error, "there is no standby"),
         }
     }
 
@@ -150,6 +223,7 @@ impl Supervisor {
             return;
         };
         tracing::error!("the worker that was to take over has died; the one before it serves on");
+        self.may_command.send_replace(true);
         self.wish = None;
         for asked in successor.asked_by {
             let _ = asked.send(Err(
@@ -169,18 +243,13 @@ impl Supervisor {
             self.put_in_service(number);
             return;
         }
-        if self.successor.as_ref().is_some_and(|successor| {
-            self.workers
-                .get(&successor.worker)
-                .is_some_and(|worker| worker.phase == Phase::Ready)
-        }) {
+        if self.successor.is_some() {
+            // It was about to take over: it does so now, ready or not.
             self.take_over();
             return;
         }
-        if let Some(successor) = &self.successor {
-            // It was about to take over: it does so now, ready or not.
-            tracing::debug!(worker = successor.worker, "takes over before it is ready");
-            self.take_over();
+        if let Some(standby) = self.standby.take() {
+            self.put_in_service(standby);
             return;
         }
         self.young_deaths = if lived < YOUNG {

@@ -13,6 +13,7 @@ use plugin_host::{
     },
     plugin::{
         manager::{CallError, Manager, Options, RollbackError, Vetoes},
+        permissions::Permissions,
         registry::Registry,
         settings::Operator,
     },
@@ -73,6 +74,7 @@ impl Embedded {
             private_dir,
             operator: Operator::default(),
             rehearse_with: None,
+            permissions: Permissions::new(false),
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,

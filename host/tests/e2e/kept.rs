@@ -14,6 +14,7 @@ use plugin_host::{
     plugin::{
         manager::{LoadErrorCause, Manager, Options, Restored, Status, Vetoes},
         metadata::{Build, Digest},
+        permissions::Permissions,
         registry::{Missing, Registry},
         settings::Operator,
     },
@@ -63,6 +64,7 @@ impl Directories {
             private_dir: private,
             operator: Operator::default(),
             rehearse_with: rehearse_with.map(Into::into),
+            permissions: Permissions::new(false),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
             announce: None,

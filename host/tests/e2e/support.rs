@@ -1,5 +1,6 @@
 //! What the tests share: a running host, and a client that plays the gateway's side.
 
+pub(crate) mod bystanders;
 mod gateway;
 mod host;
 pub(crate) mod http;
@@ -9,7 +10,8 @@ pub(crate) mod runner;
 pub(crate) mod serving;
 pub(crate) mod upstream;
 pub(crate) mod versions;
+pub(crate) mod workers;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};
-pub(crate) use host::{Builder, Host, PATIENCE, is_alive, wait_for};
+pub(crate) use host::{Builder, Host, PATIENCE, install_with, is_alive, send, wait_for};
 pub(crate) use program::{Ended, PluginDir, plugin_host, with_environment};

@@ -14,7 +14,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Host, get, is_alive, wait_for};
+use crate::support::{Host, get, is_alive, send, wait_for};
 
 /// Connections that call without a pause.
 const CALLERS: usize = 8;
@@ -149,6 +149,41 @@ fn a_call_that_is_open_keeps_its_worker_until_it_has_ended() {
     });
     assert_eq!(asking.call(quick, get("/")), "unchanged");
     assert_eq!(overview(&host)["crashes"], 0);
+}
+
+#[test]
+fn a_standby_serves_at_once_where_a_worker_dies_and_another_one_follows() {
+    let host = Host::builder()
+        .flag("--standby", "true")
+        .plugin("scripted")
+        .start();
+    let mut gateway = host.gateway();
+    let token = gateway.route([("scripted", "[]")]);
+    let ready = || {
+        wait_for("a standby is ready", || {
+            let workers = overview(&host)["workers"].as_array().unwrap().clone();
+            let is_ready = |worker: &Value| worker["phase"] == "ready";
+            workers.iter().find(|worker| is_ready(worker)).cloned()
+        })
+    };
+    for _ in 0..2 {
+        let standby = ready();
+        let serving = host.workers()[0];
+        let (code, _, _) = host.ask(&["reload"]);
+        assert_eq!(code, 0);
+        // What was asked of the worker is unknown to the standby: another one takes its place.
+        wait_for("another standby", || {
+            (ready()["pid"] != standby["pid"]).then_some(())
+        });
+        until_idle(&host, 1);
+        send(serving, Signal::KILL);
+        until_buried(&host, serving);
+        assert_eq!(gateway.call(token, get("/")), "unchanged");
+    }
+    assert_eq!(overview(&host)["crashes"], 2);
+    ready();
+    replace(&host);
+    assert_eq!(gateway.call(token, get("/")), "unchanged");
 }
 
 /// Puts a program where another one is, as package managers do.

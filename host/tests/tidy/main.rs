@@ -349,15 +349,18 @@ fn the_plugin_in_the_readme_is_the_one_in_the_tree() {
     assert_eq!(shown.trim(), whole.trim());
 }
 
-/// The rows of the table of limits: what is bounded, and the tests that show it.
-fn limits() -> Vec<(String, Vec<String>)> {
-    let operating = &file("docs/operating.md").text;
-    let section = markdown::section(operating, "## Limits").unwrap();
+/// The rows of a table whose last column names tests: what is said, and the tests that show it.
+fn claims(document: &str, heading: &str) -> Vec<(String, Vec<String>)> {
+    let section = markdown::section(&file(document).text, heading).unwrap();
     let rows = markdown::table_rows(section);
-    assert!(rows.len() >= 10, "this is not the table of limits");
+    assert!(rows.len() >= 10, "this is not the table of {heading}");
     rows.into_iter()
         .map(|row| (row[0].clone(), markdown::code_spans(row.last().unwrap())))
         .collect()
+}
+
+fn limits() -> Vec<(String, Vec<String>)> {
+    claims("docs/operating.md", "## Limits")
 }
 
 /// The flags that `plugin-host run --help` names.
@@ -414,14 +417,15 @@ fn every_limit_that_can_be_set_is_in_the_table_and_every_one_in_the_table_exists
 }
 
 #[test]
-fn every_limit_has_a_test_that_shows_it() {
+fn every_limit_and_every_promise_has_a_test_that_shows_it() {
     let tests: BTreeSet<_> = rust_below(&[""])
         .flat_map(|file| tests_in(&file.text))
         .collect();
-    for (bound, shown_by) in limits() {
-        assert!(!shown_by.is_empty(), "no test shows {bound}");
+    let promises = claims("docs/reliability.md", "## Promises");
+    for (claim, shown_by) in limits().into_iter().chain(promises) {
+        assert!(!shown_by.is_empty(), "no test shows: {claim}");
         for name in shown_by {
-            assert!(tests.contains(&name), "{bound}: there is no test {name}");
+            assert!(tests.contains(&name), "{claim}: there is no test {name}");
         }
     }
 }

@@ -130,11 +130,13 @@ impl Subject {
     }
 }
 
-/// Tries a candidate out in a throw-away process, where the operator wants that; gives it back.
+/// Looks at who could change a candidate's files, and tries it out in a throw-away process, where
+/// the operator wants that; gives it back.
 pub(super) async fn rehearse(
     candidate: Candidate,
     options: &Arc<Options>,
 ) -> Result<Candidate, LoadErrorCause> {
+    options.permissions.check(&candidate)?;
     let Some(program) = options.rehearse_with.clone() else {
         return Ok(candidate);
     };

@@ -6,6 +6,7 @@ use crate::{
     plugin::{
         library::LibraryError,
         metadata::PluginName,
+        permissions::OpenToOthers,
         private_copy::CopyError,
         registry::{Missing, RefusedConfiguration},
         rehearsal::RehearsalError,
@@ -35,6 +36,9 @@ pub struct LoadError {
 /// Why a plugin could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadErrorCause {
+    /// Somebody else could change its files: the operator's fault.
+    #[error(transparent)]
+    Permissions(#[from] OpenToOthers),
     /// The operator's settings for it cannot be used: the operator's fault.
     #[error("its settings cannot be used: {0}")]
     Settings(String),

@@ -7,12 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use plugin_abi::abi::RResult;
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::Signal;
 
 use super::task::{self, Report, Stage, Task};
 use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
+use crate::privileges;
 
 /// The number of the one generation that this process ever has.
 const ONLY_GENERATION: u64 = 1;
@@ -28,11 +29,8 @@ pub fn perform() -> io::Result<()> {
     // by both this and the look at the parent below.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // A crash is what this process is for: no dump of it.
-    let nothing = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    let _ = rustix::process::setrlimit(Resource::Core, nothing);
+    privileges::forgo_core_dumps()?;
+    privileges::forgo_new_privileges()?;
 
     // The plugin finds an empty standard input, and what it starts does not inherit the socket.
     let socket = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;

@@ -164,17 +164,23 @@ impl Gateway {
         key: &str,
         conf: impl IntoIterator<Item = (&'a str, C)>,
     ) -> u32 {
-        let conf = conf
-            .into_iter()
-            .map(|(name, value)| (name.into(), Some(value.to_string().as_bytes().into())))
-            .collect();
-        self.send(&Message::Prepare {
-            conf,
-            key: Some(key.into()),
-        });
+        self.send(&preparing(key, conf));
         match self.receive() {
             Message::Token { conf_token } => conf_token,
             other => panic!("{other} in answer to a prepare"),
+        }
+    }
+
+    /// The same where the connection may end, or an error come, instead.
+    pub(crate) fn try_prepare<'a, C: ToString>(
+        &mut self,
+        key: &str,
+        conf: impl IntoIterator<Item = (&'a str, C)>,
+    ) -> Option<u32> {
+        self.try_send_bytes(&frame(&preparing(key, conf))).ok()?;
+        match self.try_receive()? {
+            Message::Token { conf_token } => Some(conf_token),
+            _ => None,
         }
     }
 
@@ -194,23 +200,41 @@ impl Gateway {
         self.finish()
     }
 
+    /// The same where the connection may end instead.
+    pub(crate) fn try_call(&mut self, token: u32, call: Call) -> Option<Answer> {
+        let call = self.next(token, call);
+        self.try_send_bytes(&frame(&call)).ok()?;
+        self.try_finish()
+    }
+
     /// Puts a call and leaves it open.
     pub(crate) fn begin(&mut self, token: u32, call: Call) {
-        self.last_id = self.last_id.wrapping_add(1);
-        let call = call.with(self.last_id, token);
+        let call = self.next(token, call);
         self.send(&call);
+    }
+
+    fn next(&mut self, token: u32, call: Call) -> Message {
+        self.last_id = self.last_id.wrapping_add(1);
+        call.with(self.last_id, token)
     }
 
     /// Answers the host's questions until the answer to the open call is there.
     pub(crate) fn finish(&mut self) -> Answer {
+        self.try_finish()
+            .expect("an answer of the host's and not the end of the connection")
+    }
+
+    /// The same where the connection may end instead.
+    pub(crate) fn try_finish(&mut self) -> Option<Answer> {
         loop {
-            let message = self.receive();
+            let message = self.try_receive()?;
             let id = match &message {
                 Message::AskVariable { .. }
                 | Message::AskRequestBody
                 | Message::AskResponseBody => {
                     let result = self.look_up(&message);
-                    self.send(&Message::Info { result });
+                    let answer = frame(&Message::Info { result });
+                    self.try_send_bytes(&answer).ok()?;
                     continue;
                 }
                 Message::Unchanged { id }
@@ -220,7 +244,7 @@ impl Gateway {
                 _ => self.last_id,
             };
             assert_eq!(id, self.last_id, "the answer carries the call's number");
-            return Answer(message);
+            return Some(Answer(message));
         }
     }
 
@@ -280,6 +304,12 @@ impl Gateway {
             && read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether the connection has ended, or the host speaks unasked, which a gateway takes for the
+    /// same.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !self.is_silent()
+    }
+
     /// The host's next message; none where the connection ends instead.
     pub(crate) fn try_receive(&mut self) -> Option<Message> {
         loop {
@@ -297,6 +327,17 @@ impl Gateway {
                 Err(error) => panic!("no word from the host: {error}"),
             }
         }
+    }
+}
+
+fn preparing<'a, C: ToString>(key: &str, conf: impl IntoIterator<Item = (&'a str, C)>) -> Message {
+    let conf = conf
+        .into_iter()
+        .map(|(name, value)| (name.into(), Some(value.to_string().as_bytes().into())))
+        .collect();
+    Message::Prepare {
+        conf,
+        key: Some(key.into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -15,7 +15,11 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{gateway::Gateway, libraries::built_plugin};
+use super::{
+    gateway::Gateway,
+    libraries::built_plugin,
+    workers::{self, Overview},
+};
 
 /// How long a test waits for something that has to come. Far above what it takes, so that a slow
 /// machine fails no test.
@@ -42,6 +46,8 @@ pub(crate) struct Builder {
     stdin: Option<Stdio>,
     stderr: Option<Stdio>,
     environment: Vec<(OsString, OsString)>,
+    /// Permissions of its directory and its plugins; none: as they are made.
+    directory_mode: Option<u32>,
     config: String,
 }
 
@@ -64,6 +70,31 @@ impl Host {
     /// The process as the test started it.
     pub(crate) fn process(&mut self) -> &mut Child {
         &mut self.process
+    }
+
+    /// Number of the process that runs plugins and serves.
+    pub(crate) fn worker(&self) -> u32 {
+        wait_for("a worker serves", || {
+            Overview::of(self.directory())?.serving()
+        })
+    }
+
+    /// How it stands with the workers.
+    pub(crate) fn overview(&self) -> Overview {
+        wait_for("the host tells of its workers", || {
+            Overview::of(self.directory())
+        })
+    }
+
+    /// Has the worker replaced by another one, and waits until that serves.
+    pub(crate) fn replace_worker(&self) {
+        assert!(self.try_replace_worker(), "the worker was not replaced");
+    }
+
+    /// The same where there may be no worker to replace at the moment.
+    pub(crate) fn try_replace_worker(&self) -> bool {
+        workers::ask(self.directory(), "POST", "/v1/worker/replace")
+            .is_ok_and(|(status, _)| status == 200)
     }
 
     /// Sends the process a signal.
@@ -100,6 +131,11 @@ impl Host {
     /// Its plugin directory.
     pub(crate) fn plugins(&self) -> PathBuf {
         self.directory.path().join("plugins")
+    }
+
+    /// Gives its directory, and all of its plugins, these permissions.
+    pub(crate) fn set_mode(&self, mode: u32) {
+        set_mode(self.directory(), mode);
     }
 
     /// Runs a command of the same program against this host, with `--listen` and `--runtime-dir`
@@ -191,7 +227,8 @@ impl Drop for Host {
     }
 }
 
-fn send(process: u32, signal: Signal) {
+/// Sends a signal to any process.
+pub(crate) fn send(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     rustix::process::kill_process(process.expect("a process has a number"), signal).unwrap();
 }
@@ -262,6 +299,12 @@ impl Builder {
         self
     }
 
+    /// Gives the host's directory and its plugins these permissions before it starts.
+    pub(crate) fn directory_mode(mut self, mode: u32) -> Self {
+        self.directory_mode = Some(mode);
+        self
+    }
+
     /// Starts in the directory, and so on the socket, of another host.
     pub(crate) fn beside(mut self, other: &Host) -> Self {
         self.directory = Some(Arc::clone(&other.directory));
@@ -306,6 +349,10 @@ impl Builder {
             let path = directory.path().join("plugins").join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
+        }
+        if let Some(mode) = self.directory_mode {
+            fs::create_dir_all(directory.path().join("plugins")).unwrap();
+            set_mode(directory.path(), mode);
         }
         Host {
             process: self.command(directory.path(), &log).spawn().unwrap(),
@@ -356,21 +403,47 @@ impl Builder {
     }
 }
 
+/// The directory itself, and everything in and below that of its plugins.
+fn set_mode(directory: &Path, mode: u32) {
+    let set = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    set(directory);
+    let mut left = vec![directory.join("plugins")];
+    while let Some(path) = left.pop() {
+        set(&path);
+        if path.is_dir() {
+            left.extend(
+                fs::read_dir(path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        }
+    }
+}
+
 fn socket_in(directory: &Path) -> PathBuf {
     directory.join("s")
 }
 
 /// Makes a plugin's directory: `plugins/say/plugin.json` and `plugins/say/libsay.so`.
 pub(super) fn install(plugins: &Path, name: &str, fields: &Value) {
+    install_with(plugins, name, fields, |_| {});
+}
+
+/// The same with a change of the library's bytes.
+pub(crate) fn install_with(
+    plugins: &Path,
+    name: &str,
+    fields: &Value,
+    change: impl FnOnce(&mut [u8]),
+) {
     let built = built_plugin(name);
     let directory = plugins.join(name);
     fs::create_dir_all(&directory).unwrap();
     // A copy: tests may overwrite it, and the next one wants what was built.
-    fs::copy(
-        &built.library,
-        directory.join(built.library.file_name().unwrap()),
-    )
-    .unwrap();
+    let mut library = fs::read(&built.library).unwrap();
+    change(&mut library);
+    let copy = directory.join(built.library.file_name().unwrap());
+    fs::write(copy, library).unwrap();
     let mut metadata: Value = serde_json::from_slice(&fs::read(&built.metadata).unwrap()).unwrap();
     if let Value::Object(fields) = fields {
         metadata.as_object_mut().unwrap().extend(fields.clone());

@@ -10,6 +10,7 @@ use std::{
 const PLUGINS: &[(&str, &str)] = &[
     ("fault-injection", "plugins/fault-injection"),
     ("limit-req", "plugins/limit-req"),
+    ("misdeeds", "host/tests/fixtures/misdeeds"),
     ("request-body-rewrite", "plugins/request-body-rewrite"),
     ("response-rewrite", "plugins/response-rewrite"),
     ("say", "plugins/say"),
