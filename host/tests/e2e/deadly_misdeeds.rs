@@ -28,6 +28,15 @@ fn route(gateway: &mut Gateway, conf: Value) -> u32 {
     gateway.route([("misdeeds", conf)])
 }
 
+/// Waits until the supervisor knows every bystander, and so many connections more: what it does not
+/// know ends with its worker, which says to a gateway what an error frame says.
+fn until_known(host: &Host, more: usize) {
+    let all = (2 * BYSTANDERS + more) as u64;
+    wait_for("every connection is known", || {
+        (host.overview().count("connections") == all).then_some(())
+    });
+}
+
 /// After one death: nobody has lost more than the call that was inside, the plugin itself serves
 /// again, and nothing of the old worker is left.
 fn expect_one_death(host: &Host, bystanders: Bystanders, worker: u32) {
@@ -51,6 +60,7 @@ fn kills(deeds: Value) -> Value {
     let mut culprit = host.gateway();
     let token = route(&mut culprit, json!({ "request": deeds }));
     culprit.next_id(REQUEST_ID);
+    until_known(&host, 1);
     assert_eq!(culprit.call(token, get("/")), CLOSED);
     culprit.expect_end();
 
@@ -209,6 +219,7 @@ fn a_death_in_a_later_poll_costs_the_calls_that_wait_there() {
     first_call.begin(token, get("/"));
     let mut culprit = host.gateway();
     let fatal = route(&mut culprit, json!({ "later": ["abort"] }));
+    until_known(&host, waiting.len() + 1);
     assert_eq!(culprit.call(fatal, get("/")), CLOSED);
     // Their plugin was asleep: they are answered for at once, not after their time.
     for gateway in &mut waiting {
@@ -226,6 +237,7 @@ fn a_death_in_the_response_phase_is_answered_for_with_a_503_of_the_hosts() {
     let worker = host.worker();
     let mut culprit = host.gateway();
     let token = route(&mut culprit, json!({ "response": ["abort"] }));
+    until_known(&host, 1);
     let answer = culprit.call(token, response(200)).to_string();
     assert!(answer.starts_with("answer 503"), "{answer}");
     expect_one_death(&host, bystanders, worker);
@@ -242,6 +254,7 @@ fn a_death_while_the_gateway_is_asked_costs_that_call() {
     asking.begin(token, get("/"));
     assert_eq!(asking.receive().to_string(), "ask 'route_id'");
     let fatal = route(&mut culprit, json!({ "request": ["kill"] }));
+    until_known(&host, 2);
     assert_eq!(culprit.call(fatal, get("/")), CLOSED);
     // The gateway's answer to the question finds the error, or the end.
     assert_eq!(asking.finish(), CLOSED);
@@ -312,6 +325,7 @@ fn a_plugin_that_kills_again_and_again_is_quarantined_until_a_new_file_comes() {
     for _ in 0..2 {
         let mut culprit = host.gateway();
         let token = route(&mut culprit, json!({ "request": ["abort"] }));
+        until_known(&host, 2);
         assert_eq!(culprit.call(token, get("/")), CLOSED);
     }
     until_quarantined(&host);

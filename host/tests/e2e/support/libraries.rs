@@ -28,7 +28,17 @@ pub(crate) struct BuiltPlugin {
 /// A plugin by the name of its package. The first call of a test run builds all of them.
 pub(crate) fn built_plugin(name: &str) -> BuiltPlugin {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let libraries = BUILT.get_or_init(build);
+    let libraries = BUILT.get_or_init(|| build(PLUGINS.iter().map(|(package, _)| *package)));
+    files_of(name, libraries)
+}
+
+/// The same, and no other plugin is built: benches need one, in a profile that takes its time.
+#[allow(dead_code, reason = "end-to-end tests need all of them")]
+pub(crate) fn built_alone(name: &str) -> BuiltPlugin {
+    files_of(name, &build([name]))
+}
+
+fn files_of(name: &str, libraries: &Path) -> BuiltPlugin {
     let (_, directory) = PLUGINS
         .iter()
         .find(|(package, _)| *package == name)
@@ -40,7 +50,7 @@ pub(crate) fn built_plugin(name: &str) -> BuiltPlugin {
 }
 
 /// Builds into the target directory and with the profile of the host under test.
-fn build() -> PathBuf {
+fn build<'a>(packages: impl IntoIterator<Item = &'a str>) -> PathBuf {
     let libraries = Path::new(env!("CARGO_BIN_EXE_plugin-host"))
         .parent()
         .unwrap();
@@ -59,7 +69,7 @@ fn build() -> PathBuf {
     if above != target_dir {
         cargo.arg("--target").arg(above.file_name().unwrap());
     }
-    for (package, _) in PLUGINS {
+    for package in packages {
         cargo.args(["--package", package]);
     }
     let output = cargo.output().unwrap();
