@@ -102,8 +102,8 @@ fn ask(stream: &mut UnixStream, call: &[u8]) {
 }
 
 #[test]
-fn a_call_whose_plugin_sets_a_header_allocates_once_in_the_host() {
-    assert_eq!(allocations(&[ONE_HEADER]), CALLS);
+fn a_call_whose_plugin_sets_a_header_allocates_nothing_in_the_host() {
+    assert_eq!(allocations(&[ONE_HEADER]), 0);
 }
 
 #[test]

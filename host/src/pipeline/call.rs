@@ -216,15 +216,14 @@ impl Call {
             Some(questions) => questions.reset(),
             None => self.questions = Arc::default(),
         }
-        let mut frame = std::mem::take(&mut self.frame);
-        match Arc::get_mut(&mut frame) {
+        match Arc::get_mut(&mut self.frame) {
             Some(last) => {
                 last.consume();
                 std::mem::swap(last, incoming);
             }
-            None => frame = Arc::new(std::mem::take(incoming)),
+            None => self.frame = Arc::new(std::mem::take(incoming)),
         }
-        frame
+        Arc::clone(&self.frame)
     }
 
     /// Bounds the bodies that may be asked for, in bytes, and what the call may hold.
