@@ -34,7 +34,7 @@ pub const REMOVAL_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the first scan, and one that an operator asks for, wait for files that have just been put
 /// there.
-pub const SETTLING_TIME: Duration = Duration::from_millis(400);
+pub const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
