@@ -40,6 +40,15 @@ fn log_one_line(config: &LogConfig) -> Vec<(String, String)> {
     assert_eq!(logging.lost_lines(), 0);
     drop(logging);
     let directory = config.file.as_ref().unwrap().parent().unwrap();
+    // The end waits for the last lines only as long as a host can; on a busy machine the thread that
+    // writes them comes to it later.
+    let is_written = || {
+        let mut files = fs::read_dir(directory).unwrap();
+        files.any(|file| file.unwrap().metadata().unwrap().len() > 0)
+    };
+    while !is_written() {
+        std::thread::yield_now();
+    }
     let mut files: Vec<_> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
