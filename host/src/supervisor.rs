@@ -69,6 +69,9 @@ const LEAVE_TIME: Duration = Duration::from_secs(30);
 /// What is left of the drain time to bury workers that did not end within it.
 const BURIAL_TIME: Duration = Duration::from_millis(30);
 
+/// How long a worker that wants to be replaced goes on where the one that was to take over has died.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// How often it is looked whether the moment is quiet, and whether somebody takes too long.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -200,8 +203,8 @@ struct Supervisor {
     may_command: watch::Sender<bool>,
     /// Connections without a worker.
     waiting: Vec<Given>,
-    /// Why the worker should be replaced at the next quiet moment, and since when.
-    wish: Option<(String, Instant)>,
+    /// When a worker that was to take over has died: the next one waits.
+    successor_died: Option<Instant>,
     /// Workers in a row that died young.
     young_deaths: u32,
     /// When the next worker may be started, where that has to wait.
@@ -244,6 +247,8 @@ struct Worker {
     mappings: Vec<Mapping>,
     /// Why it was killed, if it was.
     killed_for: Option<KilledFor>,
+    /// Since when it wants to be replaced.
+    wish: Option<Instant>,
 }
 
 impl Worker {
@@ -257,6 +262,7 @@ impl Worker {
             generations: Vec::new(),
             mappings: Vec::new(),
             killed_for: None,
+            wish: None,
         }
     }
 
@@ -338,7 +344,7 @@ impl Supervisor {
             standby: None,
             may_command: watch::Sender::new(true),
             waiting: Vec::new(),
-            wish: None,
+            successor_died: None,
             young_deaths: 0,
             start_at: None,
             stopping: None,
@@ -576,30 +582,38 @@ impl Supervisor {
     /// Whoever takes too long is ended; whoever wants to be replaced is, when the moment is quiet.
     fn look_around(&mut self) {
         let leave_time = LEAVE_TIME + self.config.limits.call_budget;
-        for (number, worker) in &self.workers {
+        for (number, worker) in &mut self.workers {
             if let Phase::Leaving(since) = worker.phase
                 && since.elapsed() > leave_time
+                && worker.killed_for.is_none()
             {
                 tracing::error!(
                     worker = number,
                     "a worker does not hand over its last calls"
                 );
-                worker.child.kill();
+                worker.kill(KilledFor::Other);
             }
         }
         if let Some(successor) = &self.successor
             && successor.since.elapsed() > START_TIME
-            && let Some(worker) = self.workers.get(&successor.worker)
+            && let Some(worker) = self.workers.get_mut(&successor.worker)
+            && worker.killed_for.is_none()
         {
             tracing::error!(worker = successor.worker, "a worker does not become ready");
-            worker.child.kill();
+            worker.kill(KilledFor::Other);
         }
-        let is_time = self.wish.as_ref().is_some_and(|(_, since)| {
-            since.elapsed() >= self.config.limits.replace_patience
+        let serving = self.serving.and_then(|number| self.workers.get(&number));
+        let patience = self.config.limits.replace_patience;
+        let is_time = serving.and_then(|worker| worker.wish).is_some_and(|since| {
+            since.elapsed() >= patience
                 || self.connections.count(State::Idle) == self.connections.len()
         });
+        // One that dies as soon as it is started must not be started all the time.
+        let may_try = self
+            .successor_died
+            .is_none_or(|died| died.elapsed() > TRY_AGAIN_AFTER);
         self.keep_a_standby();
-        if is_time && self.successor.is_none() && self.stopping.is_none() {
+        if is_time && may_try && self.successor.is_none() && self.stopping.is_none() {
             self.replace(None);
         }
     }

@@ -67,9 +67,15 @@ impl Supervisor {
                 }
             }
             ToSupervisor::Wish { reason } => {
-                if self.serving == Some(number) && self.wish.is_none() {
-                    tracing::info!(reason, "the worker is replaced at the next quiet moment");
-                    self.wish = Some((reason, Instant::now()));
+                if let Some(worker) = self.workers.get_mut(&number)
+                    && worker.wish.is_none()
+                {
+                    tracing::info!(
+                        worker = number,
+                        reason,
+                        "the worker is replaced at the next quiet moment"
+                    );
+                    worker.wish = Some(Instant::now());
                 }
             }
         }

@@ -61,7 +61,6 @@ impl Supervisor {
         let Some(successor) = self.successor.take() else {
             return;
         };
-        self.wish = None;
         let old = self.serving.take();
         if let Some(old) = old
             && let Some(worker) = self.workers.get_mut(&old)
@@ -114,8 +113,7 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(error, "the worker cannot be replaced");
-                self.wish = None;
-                if let Some(asked) = asked {
+                        if let Some(asked) = asked {
                     let _ = asked.send(Err(error));
                 }
             }
@@ -224,7 +222,7 @@ impl Supervisor {
         };
         tracing::error!("the worker that was to take over has died; the one before it serves on");
         self.may_command.send_replace(true);
-        self.wish = None;
+        self.successor_died = Some(Instant::now());
         for asked in successor.asked_by {
             let _ = asked.send(Err(
                 "the worker that was to take over has died; the log says why".to_owned(),
