@@ -112,38 +112,25 @@ pub async fn serve(
     let mut replaced = false;
     loop {
         let asked = *shutdown.borrow_and_update();
-        if asked != Shutdown::HandedOver {
-            replaced = asked == Shutdown::Standby;
+        if asked == Shutdown::HandedOver {
+            break;
         }
-        let accepted = match asked {
-            Shutdown::HandedOver => break,
-            Shutdown::Standby => tokio::select! {
-                biased;
-                changed = shutdown.changed() => match changed {
-                    Ok(()) => continue,
-                    // Nobody can ask for anything any more.
-                    Err(_) => break,
-                },
-                Some(given) = given.recv() => {
-                    connections.take_over(given);
-                    continue;
-                }
+        replaced = asked == Shutdown::Standby;
+        let accepted = tokio::select! {
+            biased;
+            changed = shutdown.changed() => match changed {
+                Ok(()) => continue,
+                // Nobody can ask for anything any more.
+                Err(_) => break,
             },
-            Shutdown::Running | Shutdown::Drain => tokio::select! {
-                biased;
-                changed = shutdown.changed() => match changed {
-                    Ok(()) => continue,
-                    Err(_) => break,
-                },
-                Some(given) = given.recv() => {
-                    connections.take_over(given);
-                    continue;
-                }
-                accepted = listener.accept() => accepted,
-                // Without a successor new connections are served to the end; it comes when the
-                // last one is closed.
-                () = all_closed(&shared), if asked == Shutdown::Drain => break,
-            },
+            Some(given) = given.recv() => {
+                connections.take_over(given);
+                continue;
+            }
+            accepted = listener.accept(), if asked != Shutdown::Standby => accepted,
+            // Without a successor new connections are served to the end; it comes when the last
+            // one is closed.
+            () = all_closed(&shared), if asked == Shutdown::Drain => break,
         };
         match accepted {
             Ok((stream, _)) => connections.start(stream),

@@ -113,7 +113,7 @@ impl Supervisor {
             }
             Err(error) => {
                 tracing::error!(error, "the worker cannot be replaced");
-                        if let Some(asked) = asked {
+                if let Some(asked) = asked {
                     let _ = asked.send(Err(error));
                 }
             }
