@@ -33,8 +33,9 @@ use embedded::{Embedded, ONE_HEADER, request};
 const FEW: u64 = 100;
 const MANY: u64 = 1_100;
 
-/// How far a count may be from the committed one, in percent: other places in memory, other hash keys.
-const TOLERANCE: f64 = 5.0;
+/// How far a count may be from the committed one, in percent: other places in memory, other
+/// hash keys; and a build in another directory, cut into other units, differs by up to 6 %.
+const TOLERANCE: f64 = 10.0;
 
 /// As an argument: serve so many calls and leave.
 const SERVE: &str = "--serve";
