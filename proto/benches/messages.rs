@@ -26,32 +26,10 @@ use plugin_proto::{Entry, FrameBuffer, FrameWriter, Method};
 #[path = "../src/generated.rs"]
 mod generated;
 
-use generated::a6::httpreq_call as wire;
+mod browser;
 
-/// The headers of a browser behind a gateway.
-const HEADERS: [(&str, &str); 12] = [
-    ("host", "www.example.com"),
-    (
-        "user-agent",
-        "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
-    ),
-    (
-        "accept",
-        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-    ),
-    ("accept-language", "en-GB,en;q=0.5"),
-    ("accept-encoding", "gzip, deflate, br, zstd"),
-    ("referer", "https://www.example.com/articles/2026/11"),
-    (
-        "cookie",
-        "session=8d2f0c7a91f64c5e; theme=dark; consent=all",
-    ),
-    ("x-forwarded-for", "203.0.113.7"),
-    ("x-forwarded-proto", "https"),
-    ("x-forwarded-host", "www.example.com"),
-    ("sec-fetch-mode", "navigate"),
-    ("x-real-ip", "203.0.113.7"),
-];
+use browser::HEADERS;
+use generated::a6::httpreq_call as wire;
 
 fn main() {
     // So many that the clock's resolution does not count.

@@ -41,7 +41,7 @@ pub mod http_req_call;
 pub mod http_resp_call;
 pub mod prepare_conf;
 
-// Written by the compiler in `proto/codegen`; its style is not ours. What writes messages is used, and the
+// Written by the compiler in `proto/codegen`. What writes messages is used, and the
 // numbers of fields; what verifies and reads them, with all of its `unsafe`, only by tests.
 #[allow(
     clippy::all,
@@ -55,7 +55,8 @@ pub mod prepare_conf;
     unreachable_pub,
     unsafe_code,
     unsafe_op_in_unsafe_fn,
-    unused_imports
+    unused_imports,
+    reason = "written by the schema's compiler, in its own style"
 )]
 #[rustfmt::skip]
 mod generated;
