@@ -31,6 +31,7 @@ use self::{
     drive::{Ended, ask, drive},
     gateway::Gateway,
     pool::Pool,
+    questions::Questions,
 };
 use crate::{
     plugin::{
@@ -132,7 +133,9 @@ impl From<Misuse> for FailureReason {
 
 /// Runs a chain on a call.
 ///
-/// Failures of plugins whose policy is `open` go to `on_skipped`; the chain goes on without them.
+/// Failures of plugins whose policy is `open` go to `on_skipped`; the chain goes on without them. Where
+/// the call does not come back, whatever still asks a question of it is told that it is over; where it
+/// does, [`Call::rest`](call::Call::rest) tells that.
 pub async fn run<G: Gateway>(
     pipeline: &Pipeline,
     chain: &Chain,
@@ -142,6 +145,7 @@ pub async fn run<G: Gateway>(
     mut on_skipped: impl FnMut(&PluginFailure),
 ) -> End {
     let budget_ends = started + pipeline.call_budget;
+    let questions = call.questions();
     for link in &chain.links {
         let (began, deadline) = match link.timeout {
             Some(timeout) => {
@@ -156,7 +160,7 @@ pub async fn run<G: Gateway>(
         gateway.passes_to(generation.number());
         // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
         let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
-        let reason = match run_one(pipeline, link, call, gateway, deadline).await {
+        let reason = match run_one(pipeline, link, call, &questions, gateway, deadline).await {
             Ended::Verdict(Some(returned), Verdict::Continue) => match returned.misuse() {
                 None => {
                     call = returned;
@@ -188,7 +192,10 @@ pub async fn run<G: Gateway>(
                     stuck: pool.stuck,
                 }
             }
-            Ended::GatewayGone => return End::GatewayGone,
+            Ended::GatewayGone => {
+                questions.end();
+                return End::GatewayGone;
+            }
         };
         generation.count_failure(reason.failing());
         let failure = PluginFailure {
@@ -201,7 +208,10 @@ pub async fn run<G: Gateway>(
                 on_skipped(&failure);
                 call = before;
             }
-            None => return End::Failed(failure),
+            None => {
+                questions.end();
+                return End::Failed(failure);
+            }
         }
     }
     End::Passed(call)
@@ -218,15 +228,15 @@ async fn run_one<G: Gateway>(
     pipeline: &Pipeline,
     link: &Link,
     call: CallBox,
+    questions: &Arc<Questions>,
     gateway: &mut G,
     deadline: Instant,
 ) -> Ended {
-    let questions = call.questions();
     for question in link.needs(call.phase()) {
         if questions.answered(question) || call.refusal(question).is_some() {
             continue;
         }
-        if let Err(ended) = ask(question, &questions, gateway, deadline).await {
+        if let Err(ended) = ask(question, questions, gateway, deadline).await {
             return ended;
         }
     }
@@ -235,7 +245,7 @@ async fn run_one<G: Gateway>(
     match generation.execution() {
         Execution::Async => {
             let future = begin(&link.configured, phase, call);
-            drive(future, &questions, gateway, deadline).await
+            drive(future, questions, gateway, deadline).await
         }
         Execution::Blocking => {
             let Some(place) = pipeline.pool.place(deadline).await else {
@@ -246,7 +256,7 @@ async fn run_one<G: Gateway>(
                 // Plugin and configuration stay in use until it has returned, however late.
                 begin(&configured, phase, call).await
             });
-            drive(future, &questions, gateway, deadline).await
+            drive(future, questions, gateway, deadline).await
         }
     }
 }

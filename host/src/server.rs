@@ -6,10 +6,11 @@
 pub mod connection;
 pub mod conversation;
 pub mod handover;
+mod orders;
 
 use std::{
+    future::poll_fn,
     io,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -28,6 +29,7 @@ use tokio::{
 use crate::{memory::MemoryBudget, pipeline::Pipeline, throttle::Throttle, tokens::Tokens};
 use conversation::{Conversation, Ended};
 use handover::{Given, Supervised};
+use orders::Orders;
 
 /// How long accepting pauses after an error: most likely the process has run out of descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -103,15 +105,17 @@ pub async fn serve(
 ) {
     // Drained is when every connection has dropped its sender.
     let (open, mut drained) = mpsc::channel::<()>(1);
+    let orders = Orders::new(*shutdown.borrow());
     let connections = Connections {
         shared: Arc::clone(&shared),
-        shutdown: shutdown.clone(),
+        orders: Arc::clone(&orders),
         open,
     };
     // Whether another worker takes what waits in the backlog.
     let mut replaced = false;
     loop {
         let asked = *shutdown.borrow_and_update();
+        orders.give(asked);
         if asked == Shutdown::HandedOver {
             break;
         }
@@ -143,8 +147,21 @@ pub async fn serve(
     }
     drop(listener);
     drop(connections);
-    // Only the connections hold senders now.
-    let _ = drained.recv().await;
+    // Only the connections hold senders now. What they are asked may still become more urgent.
+    loop {
+        tokio::select! {
+            _ = drained.recv() => return,
+            changed = shutdown.changed() => match changed {
+                Ok(()) => orders.give(*shutdown.borrow_and_update()),
+                // Nobody can ask for anything any more: that is an end as well.
+                Err(_) => {
+                    orders.give(Shutdown::HandedOver);
+                    let _ = drained.recv().await;
+                    return;
+                }
+            },
+        }
+    }
 }
 
 /// While draining: ready once no connection is open.
@@ -179,7 +196,7 @@ async fn pause_after(error: &io::Error, shared: &Shared) {
 /// Starts the connections of one event loop.
 struct Connections {
     shared: Arc<Shared>,
-    shutdown: watch::Receiver<Shutdown>,
+    orders: Arc<Orders>,
     /// Each connection holds a copy for as long as it is open.
     open: mpsc::Sender<()>,
 }
@@ -222,31 +239,20 @@ impl Connections {
     }
 
     fn run(&self, conversation: Conversation, count: Counted) {
-        let shutdown = self.shutdown.clone();
+        let orders = Arc::clone(&self.orders);
         let open = self.open.clone();
         tokio::spawn(async move {
-            run_connection(conversation, &count.shared, shutdown).await;
+            run_connection(conversation, &count.shared, &orders).await;
             drop(count);
             drop(open);
         });
     }
 }
 
-async fn changed_from(seen: Shutdown, mut shutdown: watch::Receiver<Shutdown>) -> Shutdown {
-    let changed = shutdown.wait_for(|asked| *asked != seen).await;
-    // Nobody can ask for anything any more: that is an end as well.
-    changed.map_or(Shutdown::HandedOver, |asked| *asked)
-}
-
 /// Serves one connection until it ends, or is handed over.
-async fn run_connection(
-    mut conversation: Conversation,
-    shared: &Arc<Shared>,
-    shutdown: watch::Receiver<Shutdown>,
-) {
-    let mut asked = *shutdown.borrow();
-    // Made once, not for each call: waiting for a change takes a lock.
-    let mut change = pin!(changed_from(asked, shutdown.clone()));
+async fn run_connection(mut conversation: Conversation, shared: &Shared, orders: &Arc<Orders>) {
+    let mut ear = orders.ear();
+    let mut asked = orders.asked();
     let ended = loop {
         match asked {
             // A call that the gateway has sent already is served to its end.
@@ -262,9 +268,8 @@ async fn run_connection(
             begun = conversation.next_call() => if let Err(ended) = begun {
                 break ended;
             },
-            changed = &mut change => {
-                asked = changed;
-                change.set(changed_from(asked, shutdown.clone()));
+            other = poll_fn(|context| ear.poll_other_than(asked, context)) => {
+                asked = other;
                 continue;
             }
         }

@@ -15,6 +15,7 @@
 pub mod compile;
 pub mod journal;
 mod keeping;
+mod meaning;
 mod numbers;
 mod table;
 
@@ -28,15 +29,13 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{pipeline::chain::Chain, shared_memory::connections::ConnectionSlots};
 use compile::Refused;
 use journal::{Journal, Reader};
 use keeping::Keeping;
+use meaning::Meaning;
 use numbers::Numbers;
 use table::Table;
 
@@ -102,11 +101,7 @@ pub struct Token {
     prepared: Arc<Prepared>,
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
-    chain: watch::Sender<ChainState>,
-    /// How often compiling it was begun: only the last one counts.
-    begun: watch::Sender<u64>,
-    /// The last one that came to an end.
-    finished: watch::Sender<u64>,
+    meaning: Meaning,
 }
 
 impl Token {
@@ -127,36 +122,12 @@ impl Token {
 
     /// What it means now.
     pub fn chain(&self) -> ChainState {
-        self.chain.borrow().clone()
-    }
-
-    fn begin_compiling(&self) -> u64 {
-        let mut number = 0;
-        self.begun.send_modify(|begun| {
-            *begun += 1;
-            number = *begun;
-        });
-        number
-    }
-
-    /// Waits until compiling it this time, or a later one, has come to an end.
-    async fn compiled_up_to(&self, number: u64) {
-        let mut finished = self.finished.subscribe();
-        // The sender is part of the token, which the caller holds.
-        let _ = finished.wait_for(|finished| *finished >= number).await;
+        self.meaning.state()
     }
 
     /// Waits until it is known what it means.
     pub async fn compiled(&self) -> ChainState {
-        let mut chain = self.chain.subscribe();
-        let known = chain
-            .wait_for(|state| !matches!(state, ChainState::Compiling))
-            .await;
-        match known {
-            Ok(state) => state.clone(),
-            // The sender is part of the token, which the caller holds.
-            Err(_) => ChainState::Compiling,
-        }
+        self.meaning.known().await
     }
 }
 
@@ -349,9 +320,7 @@ impl Tokens {
             order: making.made,
             prepared: Arc::new(prepared),
             last_used: AtomicU64::new(self.millis(now)),
-            chain: watch::Sender::new(ChainState::Compiling),
-            begun: watch::Sender::new(0),
-            finished: watch::Sender::new(0),
+            meaning: Meaning::new(),
         });
         self.table.write().add(Arc::clone(&token), self.bounds);
         // Fails only while the host is stopping; then nobody compiles any more.

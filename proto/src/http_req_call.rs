@@ -3,7 +3,7 @@
 //! Many fields of an answer mean something particular to the gateway (an empty body changes nothing, an
 //! entry without a value deletes); `docs/protocol.md` has the table. This module writes what it is told.
 
-use crate::entries::{Entries, Entry};
+use crate::entries::{Entries, Entry, EntryPlaces};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::{self, httpreq_call as wire};
 use crate::invalid::InvalidFrame;
@@ -29,6 +29,20 @@ impl<'a> RequestView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        Self::parse_with(data, |_| {}, |_| {})
+    }
+
+    /// The same, and shows where each argument and each header is while it is verified: who takes all of them
+    /// walks once. Where the result is an error, what was shown before it is to be forgotten.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_with(
+        data: &'a [u8],
+        each_arg: impl FnMut(EntryPlaces),
+        each_header: impl FnMut(EntryPlaces),
+    ) -> Result<Self, InvalidFrame> {
         let mut message = Message::new(data)?;
         let mut request = message.root()?;
         Ok(Self {
@@ -38,8 +52,8 @@ impl<'a> RequestView<'a> {
             path: request
                 .bytes("path", wire::Req::VT_PATH)?
                 .unwrap_or_default(),
-            args: request.entries("args", wire::Req::VT_ARGS)?,
-            headers: request.entries("headers", wire::Req::VT_HEADERS)?,
+            args: request.entries_with("args", wire::Req::VT_ARGS, each_arg)?,
+            headers: request.entries_with("headers", wire::Req::VT_HEADERS, each_header)?,
             conf_token: request.u32("conf_token", wire::Req::VT_CONF_TOKEN)?,
         })
     }

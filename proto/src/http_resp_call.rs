@@ -3,7 +3,7 @@
 //! What the gateway makes of an answer is not obvious (one header in it drops all of the upstream's);
 //! `docs/protocol.md` has the table. This module writes what it is told.
 
-use crate::entries::{Entries, Entry};
+use crate::entries::{Entries, Entry, EntryPlaces};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpresp_call as wire;
 use crate::invalid::InvalidFrame;
@@ -25,12 +25,25 @@ impl<'a> RequestView<'a> {
     /// # Errors
     /// [`InvalidFrame`] if it is no such message, or unaligned.
     pub fn parse(data: &'a [u8]) -> Result<Self, InvalidFrame> {
+        Self::parse_with(data, |_| {})
+    }
+
+    /// The same, and shows where each header is while it is verified: who takes all of them walks once. Where
+    /// the result is an error, what was shown before it is to be forgotten.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    #[inline]
+    pub fn parse_with(
+        data: &'a [u8],
+        each_header: impl FnMut(EntryPlaces),
+    ) -> Result<Self, InvalidFrame> {
         let mut message = Message::new(data)?;
         let mut request = message.root()?;
         Ok(Self {
             id: request.u32("id", wire::Req::VT_ID)?,
             status: request.u16("status", wire::Req::VT_STATUS)?,
-            headers: request.entries("headers", wire::Req::VT_HEADERS)?,
+            headers: request.entries_with("headers", wire::Req::VT_HEADERS, each_header)?,
             conf_token: request.u32("conf_token", wire::Req::VT_CONF_TOKEN)?,
         })
     }

@@ -61,7 +61,7 @@ pub mod prepare_conf;
 #[rustfmt::skip]
 mod generated;
 
-pub use entries::{Entries, EntriesIter, Entry};
+pub use entries::{Entries, EntriesIter, Entry, EntryPlaces, Place};
 pub use frame::{Frame, FrameBuffer, FrameTooLarge, FrameType, Header, UnknownFrameType};
 pub use invalid::InvalidFrame;
 pub use method::{Method, UnknownMethod};

@@ -32,7 +32,7 @@
 //! limits: `proto/tests/proto/differential.rs` and `limits.rs` compare. What that means in corner cases
 //! stands in `docs/protocol.md`.
 
-use crate::entries::{Entries, EntryReader};
+use crate::entries::{Entries, EntryPlaces, EntryReader, Place};
 use crate::frame::{HEADER_LEN, MAX_DATA_LEN};
 use crate::invalid::{Fault, InvalidFrame};
 
@@ -81,10 +81,14 @@ pub(crate) struct Union<'m, 'a> {
 
 impl<'a> Message<'a> {
     /// # Errors
-    /// [`InvalidFrame::Unaligned`].
+    /// [`InvalidFrame::Unaligned`], or more data than places count.
     pub(crate) fn new(data: &'a [u8]) -> Result<Self, InvalidFrame> {
         if !data.as_ptr().addr().is_multiple_of(DATA_ALIGNMENT) {
             return Err(InvalidFrame::Unaligned);
+        }
+        if u32::try_from(data.len()).is_err() {
+            let most = u32::MAX as usize;
+            return Err(Fault::in_field("the message")(Fault::TooLarge { most }));
         }
         Ok(Self {
             data: Data(data),
@@ -146,15 +150,22 @@ impl<'a> Message<'a> {
         Ok(bytes)
     }
 
-    /// The entries of the vector that the uoffset at this place points to.
-    fn entries(&mut self, uoffset_at: usize) -> Result<Entries<'a>, Fault> {
+    /// The entries of the vector that the uoffset at this place points to. Each is shown as it is read, so
+    /// that who needs them all need not walk again.
+    #[inline]
+    fn entries(
+        &mut self,
+        uoffset_at: usize,
+        mut each: impl FnMut(EntryPlaces),
+    ) -> Result<Entries<'a>, Fault> {
         let list = self.data.list(uoffset_at)?;
         self.count(2 * UOFFSET + list.len * UOFFSET)?;
         self.count_tables(list.len)?;
         let mut reader = EntryReader::new(self.data);
         for index in 0..list.len {
-            let (_, apparent_size) = reader.read(list.uoffset_at(index))?;
-            self.count(apparent_size)?;
+            let entry = reader.read(list.uoffset_at(index))?;
+            self.count(reader.apparent_size(&entry))?;
+            each(entry);
         }
         Ok(Entries::new(self.data, list))
     }
@@ -191,7 +202,20 @@ impl<'a> Table<'_, 'a> {
         name: &'static str,
         slot: Slot,
     ) -> Result<Entries<'a>, InvalidFrame> {
-        Ok(self.take(name, slot, Message::entries)?.unwrap_or_default())
+        self.entries_with(name, slot, |_| {})
+    }
+
+    /// The same, shown one by one as they are verified. Where the result is an error, what was shown before
+    /// it is to be forgotten.
+    #[inline]
+    pub(crate) fn entries_with(
+        &mut self,
+        name: &'static str,
+        slot: Slot,
+        each: impl FnMut(EntryPlaces),
+    ) -> Result<Entries<'a>, InvalidFrame> {
+        let entries = self.take(name, slot, |message, at| message.entries(at, each))?;
+        Ok(entries.unwrap_or_default())
     }
 
     /// A union; `None` where it is absent.
@@ -276,10 +300,29 @@ impl<'a> Data<'a> {
     /// The bytes of the vector that the uoffset at this place points to.
     #[inline]
     pub(crate) fn bytes(self, uoffset_at: usize) -> Result<&'a [u8], Fault> {
+        self.place(uoffset_at).map(|place| self.at(place))
+    }
+
+    /// Where they are.
+    #[inline]
+    pub(crate) fn place(self, uoffset_at: usize) -> Result<Place, Fault> {
         let at = self.target(uoffset_at)?;
-        let len = self.u32(at)? as usize;
-        let rest = &self.0[at + UOFFSET..];
-        rest.get(..len).ok_or(Fault::OutOfBounds { at })
+        let len = self.u32(at)?;
+        // No overflow: a length was read there, so its end is in the data.
+        let start = at + UOFFSET;
+        if len as usize > self.0.len() - start {
+            return Err(Fault::OutOfBounds { at });
+        }
+        // `Message::new` has seen to it that a `u32` counts them all.
+        #[allow(clippy::cast_possible_truncation, reason = "it is within the data")]
+        let start = start as u32;
+        Ok(Place { start, len })
+    }
+
+    /// The bytes at a place that was found in this data.
+    #[inline]
+    pub(crate) fn at(self, place: Place) -> &'a [u8] {
+        place.of(self.0)
     }
 
     /// The vector of uoffsets that the uoffset at this place points to.

@@ -12,7 +12,7 @@ use plugin_abi::abi::{
     RVec, ReplyParts, TD_CanDowncast, Text,
 };
 use plugin_proto::{
-    Entries, Entry, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call,
+    Entry, EntryPlaces, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call,
     http_resp_call,
 };
 use tokio::time::Instant;
@@ -162,18 +162,20 @@ impl Call {
     /// # Errors
     /// The frame is no such message: the gateway's fault.
     pub fn take_request(&mut self, incoming: &mut FrameBuffer) -> Result<u32, InvalidFrame> {
-        let frame = self.take_frame(incoming, Phase::Request);
-        let data = data_of(&frame);
-        let view = http_req_call::RequestView::parse(data)?;
+        self.take_frame(incoming, Phase::Request);
+        let data = data_of(&self.frame);
+        let mut content_length = None;
+        let view = http_req_call::RequestView::parse_with(
+            data,
+            |argument| self.arguments.push_received(argument.into()),
+            |header| receive_header(&mut self.headers, &mut content_length, data, header),
+        )?;
         self.id = view.id();
         self.method = view.method();
         self.client_address = span_in_frame(data, view.src_ip().unwrap_or_default());
         self.path = span_in_frame(data, view.path());
-        receive(&mut self.arguments, data, view.args());
-        self.content_length = receive_headers(&mut self.headers, data, view.headers());
-        let token = view.conf_token();
-        self.frame = frame;
-        Ok(token)
+        self.content_length = content_length;
+        Ok(view.conf_token())
     }
 
     /// Takes a frame of an HTTP response call; returns its configuration token.
@@ -181,21 +183,22 @@ impl Call {
     /// # Errors
     /// The frame is no such message: the gateway's fault.
     pub fn take_response(&mut self, incoming: &mut FrameBuffer) -> Result<u32, InvalidFrame> {
-        let frame = self.take_frame(incoming, Phase::Response);
-        let data = data_of(&frame);
-        let view = http_resp_call::RequestView::parse(data)?;
+        self.take_frame(incoming, Phase::Response);
+        let data = data_of(&self.frame);
+        let mut content_length = None;
+        let view = http_resp_call::RequestView::parse_with(data, |header| {
+            receive_header(&mut self.headers, &mut content_length, data, header);
+        })?;
         self.id = view.id();
         self.upstream_status = view.status();
         self.status = self.upstream_status;
-        self.content_length = receive_headers(&mut self.headers, data, view.headers());
-        let token = view.conf_token();
-        self.frame = frame;
-        Ok(token)
+        self.content_length = content_length;
+        Ok(view.conf_token())
     }
 
     /// Forgets the last call and takes the frame of the next. What somebody else still holds of the
     /// last one stays theirs.
-    fn take_frame(&mut self, incoming: &mut FrameBuffer, phase: Phase) -> Arc<FrameBuffer> {
+    fn take_frame(&mut self, incoming: &mut FrameBuffer, phase: Phase) {
         self.phase = phase;
         self.notes.clear();
         self.method = None;
@@ -223,7 +226,6 @@ impl Call {
             }
             None => self.frame = Arc::new(std::mem::take(incoming)),
         }
-        Arc::clone(&self.frame)
     }
 
     /// Bounds the bodies that may be asked for, in bytes, and what the call may hold.
@@ -248,8 +250,10 @@ impl Call {
             frame.consume();
             frame.shrink(max);
         }
-        if let Some(questions) = Arc::get_mut(&mut self.questions) {
-            questions.reset();
+        match Arc::get_mut(&mut self.questions) {
+            Some(questions) => questions.reset(),
+            // Somebody may still wait for an answer.
+            None => self.questions.end(),
         }
         self.notes.clear();
         self.notes.shrink_to(max);
@@ -608,12 +612,23 @@ pub(super) fn check_reply(reply: &ReplyParts) -> Option<Misuse> {
         .map(|header| Misuse::HeaderName(shown(&header.name)))
 }
 
-/// RFC 9110, section 5.6.2.
+/// Which bytes a token of RFC 9110, section 5.6.2, is made of.
+const TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        #[allow(clippy::cast_possible_truncation, reason = "it is below 256")]
+        let is = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
+            | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
+            | b'|' | b'~');
+        table[byte] = is;
+        byte += 1;
+    }
+    table
+};
+
 fn is_token(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    !name.is_empty() && name.iter().all(|byte| TOKEN_BYTES[usize::from(*byte)])
 }
 
 /// A name or path for a message: short and printable.
@@ -628,28 +643,25 @@ fn data_of(frame: &FrameBuffer) -> &[u8] {
     frame.frame().map_or(&[], |frame| frame.data())
 }
 
-fn receive(fields: &mut Fields, data: &[u8], entries: Entries<'_>) {
-    for entry in entries {
-        fields.push_received(Field {
-            name: span_in_frame(data, entry.name),
-            value: entry.value.map(|value| span_in_frame(data, value)),
+/// Receives a header, and the length of the body where it is the one that announces it.
+#[inline]
+fn receive_header(
+    headers: &mut Fields,
+    content_length: &mut Option<u64>,
+    data: &[u8],
+    header: EntryPlaces,
+) {
+    const CONTENT_LENGTH: &[u8] = b"content-length";
+    headers.push_received(header.into());
+    if header.name.len as usize == CONTENT_LENGTH.len()
+        && header.name.of(data).eq_ignore_ascii_case(CONTENT_LENGTH)
+    {
+        *content_length = header.value.and_then(|value| {
+            std::str::from_utf8(value.of(data))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
         });
     }
-}
-
-/// Receives headers; returns the announced length of the body.
-fn receive_headers(fields: &mut Fields, data: &[u8], entries: Entries<'_>) -> Option<u64> {
-    let mut content_length = None;
-    for entry in entries {
-        fields.push_received(Field {
-            name: span_in_frame(data, entry.name),
-            value: entry.value.map(|value| span_in_frame(data, value)),
-        });
-        if entry.name.eq_ignore_ascii_case(b"content-length") {
-            content_length = entry
-                .value
-                .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
-        }
-    }
-    content_length
 }

@@ -3,27 +3,34 @@
 //! A list knows what it looks like now and which names were touched. It never holds bytes itself:
 //! it holds places in the frame or in the call's notes, so that it is cheap to build and to copy.
 
-/// Where some bytes of a call stand.
+use plugin_proto::{EntryPlaces, Place};
+
+/// Where some bytes of a call stand: in the frame's data, which is shorter than 2^24 bytes, or in the
+/// notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    source: Source,
+    /// With [`NOTES`] where it is in the notes.
     start: u32,
     len: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Frame,
-    Notes,
-}
+/// Marks the start of a span in the notes.
+const NOTES: u32 = 1 << 31;
 
 impl Span {
     /// No bytes.
-    pub const EMPTY: Self = Self {
-        source: Source::Frame,
-        start: 0,
-        len: 0,
-    };
+    pub const EMPTY: Self = Self { start: 0, len: 0 };
+
+    fn len(self) -> usize {
+        self.len as usize
+    }
+}
+
+impl From<Place> for Span {
+    /// A place in the frame's data.
+    fn from(Place { start, len }: Place) -> Self {
+        Self { start, len }
+    }
 }
 
 /// The bytes that spans point into: the frame's data, and what plugins wrote.
@@ -37,14 +44,15 @@ pub struct Bytes<'a> {
 
 impl<'a> Bytes<'a> {
     /// The bytes at a place.
-    pub fn at(&self, span: Span) -> &'a [u8] {
-        let source = match span.source {
-            Source::Frame => self.frame,
-            Source::Notes => self.notes,
+    #[inline]
+    pub fn at(self, span: Span) -> &'a [u8] {
+        let (source, start) = match span.start & NOTES {
+            0 => (self.frame, span.start),
+            _ => (self.notes, span.start & !NOTES),
         };
-        let start = span.start as usize;
         source
-            .get(start..start + span.len as usize)
+            .get(start as usize..)
+            .and_then(|rest| rest.get(..span.len()))
             .unwrap_or_default()
     }
 }
@@ -58,11 +66,7 @@ pub fn span_start(frame: &[u8], part: &[u8]) -> usize {
 pub fn span_in_frame(frame: &[u8], part: &[u8]) -> Span {
     let start = span_start(frame, part);
     match (u32::try_from(start), u32::try_from(part.len())) {
-        (Ok(start), Ok(len)) if len > 0 => Span {
-            source: Source::Frame,
-            start,
-            len,
-        },
+        (Ok(start), Ok(len)) if len > 0 && start < NOTES => Span { start, len },
         _ => Span::EMPTY,
     }
 }
@@ -71,13 +75,15 @@ pub fn span_in_frame(frame: &[u8], part: &[u8]) -> Span {
 pub fn note(notes: &mut Vec<u8>, bytes: &[u8]) -> Span {
     let start = notes.len();
     let (Ok(start), Ok(len)) = (u32::try_from(start), u32::try_from(bytes.len())) else {
-        // Four gigabytes of headers: the answer would not fit its frame by far.
         return Span::EMPTY;
     };
+    if start >= NOTES {
+        // Two gigabytes of headers: the answer would not fit its frame by far.
+        return Span::EMPTY;
+    }
     notes.extend_from_slice(bytes);
     Span {
-        source: Source::Notes,
-        start,
+        start: start | NOTES,
         len,
     }
 }
@@ -98,6 +104,17 @@ pub struct Field {
     pub name: Span,
     /// Value; absent for an argument without `=`.
     pub value: Option<Span>,
+}
+
+impl From<EntryPlaces> for Field {
+    /// An entry of the frame's data.
+    #[inline]
+    fn from(EntryPlaces { name, value }: EntryPlaces) -> Self {
+        Self {
+            name: name.into(),
+            value: value.map(Into::into),
+        }
+    }
 }
 
 /// A list of names and values with its changes.
@@ -140,11 +157,12 @@ impl Fields {
     }
 
     /// Index of the first field from `start` on with this name.
+    #[inline]
     pub fn find(&self, bytes: Bytes<'_>, name: &[u8], start: usize) -> Option<usize> {
         let rest = self.now.get(start..)?;
         let found = rest
             .iter()
-            .position(|field| self.same(bytes.at(field.name), name))?;
+            .position(|field| is_named(self.case, bytes, field, name))?;
         Some(start + found)
     }
 
@@ -156,17 +174,20 @@ impl Fields {
     ) -> impl Iterator<Item = &'a Field> {
         self.now
             .iter()
-            .filter(move |field| self.same(bytes.at(field.name), name))
+            .filter(move |field| is_named(self.case, bytes, field, name))
     }
 
     /// Replaces every field of this name by one, in the place of the first.
     pub fn set(&mut self, bytes: Bytes<'_>, field: Field) {
         self.touch(bytes, field.name);
         let name = bytes.at(field.name);
-        let first = self.find(bytes, name, 0);
-        self.drop_named(bytes, name);
-        let place = first.unwrap_or(self.now.len());
-        self.now.insert(place, field);
+        match self.find(bytes, name, 0) {
+            Some(first) => {
+                self.now[first] = field;
+                self.drop_named(bytes, name, first + 1);
+            }
+            None => self.now.push(field),
+        }
     }
 
     /// Adds a field beside those of the same name.
@@ -178,28 +199,38 @@ impl Fields {
     /// Removes every field of this name.
     pub fn remove(&mut self, bytes: Bytes<'_>, name: Span) {
         self.touch(bytes, name);
-        self.drop_named(bytes, bytes.at(name));
+        self.drop_named(bytes, bytes.at(name), 0);
     }
 
-    fn drop_named(&mut self, bytes: Bytes<'_>, name: &[u8]) {
-        let case = self.case;
-        self.now
-            .retain(|field| !same(case, bytes.at(field.name), name));
+    /// Removes the fields of this name from an index on.
+    fn drop_named(&mut self, bytes: Bytes<'_>, name: &[u8], start: usize) {
+        // As a rule there is none, and looking is cheaper than moving.
+        let Some(first) = self.find(bytes, name, start) else {
+            return;
+        };
+        let (case, mut index) = (self.case, 0);
+        self.now.retain(|field| {
+            let stays = index < first || !is_named(case, bytes, field, name);
+            index += 1;
+            stays
+        });
     }
 
     fn touch(&mut self, bytes: Bytes<'_>, name: Span) {
         let known = self
             .touched
             .iter()
-            .any(|touched| self.same(bytes.at(*touched), bytes.at(name)));
+            .any(|touched| same(self.case, bytes.at(*touched), bytes.at(name)));
         if !known {
             self.touched.push(name);
         }
     }
+}
 
-    fn same(&self, left: &[u8], right: &[u8]) -> bool {
-        same(self.case, left, right)
-    }
+/// Most names differ in their length, which is known without a look at the bytes.
+#[inline]
+fn is_named(case: Case, bytes: Bytes<'_>, field: &Field, name: &[u8]) -> bool {
+    field.name.len() == name.len() && same(case, bytes.at(field.name), name)
 }
 
 fn same(case: Case, left: &[u8], right: &[u8]) -> bool {

@@ -309,7 +309,6 @@ impl Conversation {
             return Ok(self.send_error(err::Code::ConfTokenNotFound).await?);
         };
         let id = call.id();
-        let questions = call.questions();
         let kept = match self.chain_of(&token, started).await {
             Ok(chain) => self.run(&token, &chain, call, started).await?,
             Err(NoChain::Refused(refused)) => {
@@ -322,8 +321,6 @@ impl Conversation {
                 Some(call)
             }
         };
-        questions.end();
-        drop(questions);
         self.call = kept.map(|mut call| {
             call.rest(KEPT_BYTES);
             call
@@ -340,16 +337,16 @@ impl Conversation {
         started: Instant,
     ) -> Result<Option<CallBox>, CallError> {
         let (phase, id) = (call.phase(), call.id());
-        let shared = Arc::clone(&self.shared);
-        let skipped = |failure: &PluginFailure| log_skipped(&shared, token, id, failure);
+        let shared = &*self.shared;
+        let skipped = |failure: &PluginFailure| log_skipped(shared, token, id, failure);
         let mut gateway = ConnectedGateway {
             connection: &mut self.connection,
             writer: &mut self.writer,
             unread_answers: &mut self.unread_answers,
-            rounds_left: self.shared.limits.max_extra_info_rounds,
+            rounds_left: shared.limits.max_extra_info_rounds,
         };
         let end = pipeline::run(
-            &self.shared.pipeline,
+            &shared.pipeline,
             chain,
             call,
             &mut gateway,

@@ -188,7 +188,7 @@ impl Compiler {
     pub async fn compile_all(&self) {
         for token in self.tokens.live() {
             let number = self.compile(&token).await;
-            token.compiled_up_to(number).await;
+            token.meaning.finished_up_to(number).await;
         }
     }
 
@@ -196,46 +196,16 @@ impl Compiler {
     /// as somebody else begins to, with a snapshot that is newer or the same. Returns which time of
     /// compiling the token this was.
     async fn compile(&self, token: &Token) -> u64 {
-        let number = token.begin_compiling();
-        let mut begun = token.begun.subscribe();
+        let number = token.meaning.begin();
         let snapshot = self.registry.current();
         let compiled = tokio::select! {
             compiled = self.chain(&token.prepared, &snapshot) => compiled,
-            _ = begun.wait_for(|begun| *begun != number) => return number,
+            () = token.meaning.overtaken(number) => return number,
         };
-        // Held while the chain is put in place, so that an older snapshot never comes last.
-        let begun = token.begun.borrow();
-        if *begun != number {
-            return number;
-        }
-        self.put_in_place(token, compiled);
-        token.finished.send_replace(number);
+        token
+            .meaning
+            .finish(number, |current| new_state(token, current, compiled));
         number
-    }
-
-    fn put_in_place(&self, token: &Token, compiled: Result<Chain, Refused>) {
-        match compiled {
-            Ok(chain) => {
-                if let ChainState::Ready(current) = &*token.chain.borrow()
-                    && same_links(current, &chain)
-                {
-                    return;
-                }
-                tracing::debug!(route = %token.key(), token = token.number, "chain ready");
-                token.chain.send_replace(ChainState::Ready(Arc::new(chain)));
-            }
-            Err(refused) if refused.is_early() => {}
-            Err(refused) => {
-                tracing::error!(
-                    route = %token.key(),
-                    reason = %refused,
-                    "this route's chain cannot run: its calls fail closed until that is mended"
-                );
-                token
-                    .chain
-                    .send_replace(ChainState::Refused(Arc::new(refused)));
-            }
-        }
     }
 
     async fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
@@ -338,6 +308,34 @@ async fn parse(
             version: generation.version().clone(),
             reason,
         })
+}
+
+/// What a token means from now on, where that is something else than before, and said in the log.
+fn new_state(
+    token: &Token,
+    current: &ChainState,
+    compiled: Result<Chain, Refused>,
+) -> Option<ChainState> {
+    match compiled {
+        Ok(chain) => {
+            if let ChainState::Ready(current) = current
+                && same_links(current, &chain)
+            {
+                return None;
+            }
+            tracing::debug!(route = %token.key(), token = token.number, "chain ready");
+            Some(ChainState::Ready(Arc::new(chain)))
+        }
+        Err(refused) if refused.is_early() => None,
+        Err(refused) => {
+            tracing::error!(
+                route = %token.key(),
+                reason = %refused,
+                "this route's chain cannot run: its calls fail closed until that is mended"
+            );
+            Some(ChainState::Refused(Arc::new(refused)))
+        }
+    }
 }
 
 fn same_links(one: &Chain, other: &Chain) -> bool {

@@ -7,11 +7,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{Bounds, Prepared, Token};
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    live: HashMap<u32, Arc<Token>>,
+    /// By number. Numbers are ours, so nobody can choose ones that collide.
+    live: FxHashMap<u32, Arc<Token>>,
     by_conf: HashMap<Arc<Prepared>, u32>,
     /// Newest token of each route; the others are superseded.
     newest: HashMap<Box<[u8]>, u32>,
