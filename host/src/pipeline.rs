@@ -18,7 +18,13 @@ pub mod questions;
 
 mod drive;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -26,12 +32,12 @@ use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
 
 use self::{
     bill::NoRoom,
-    call::{CallBox, Misuse, Phase},
+    call::{Call, CallBox, Misuse, Phase},
     chain::{Chain, Link},
-    drive::{Ended, ask, drive},
+    drive::{Ended, ask, drive, verdict},
     gateway::Gateway,
     pool::Pool,
-    questions::Questions,
+    questions::{Question, Questions},
 };
 use crate::{
     plugin::{
@@ -131,6 +137,43 @@ impl From<Misuse> for FailureReason {
     }
 }
 
+/// How far a chain has come without waiting.
+pub enum Progress {
+    /// To its end.
+    Ended(End),
+    /// To something that has to be waited for.
+    Waits(Box<Run>),
+}
+
+/// A chain that waits: for a plugin, for what a plugin needs, or for a thread to run it on.
+pub struct Run {
+    chain: Arc<Chain>,
+    course: Course,
+    waiting: Waiting,
+}
+
+/// What a chain waits for.
+enum Waiting {
+    /// Whatever a link wants before it can begin.
+    Link(CallBox),
+    /// A plugin that has begun.
+    Plugin(HeldFuture<FfiFuture<Outcome>>),
+}
+
+/// Where a chain is.
+struct Course {
+    /// The link that is at work, or comes next.
+    at: usize,
+    questions: Arc<Questions>,
+    started: Instant,
+    /// When the link's time has begun, and when it is up.
+    began: Instant,
+    deadline: Instant,
+    /// The call as it was before a link that may be skipped: that must leave no trace, and one that runs
+    /// late keeps its call.
+    before: Option<CallBox>,
+}
+
 /// Runs a chain on a call.
 ///
 /// Failures of plugins whose policy is `open` go to `on_skipped`; the chain goes on without them. Where
@@ -138,41 +181,166 @@ impl From<Misuse> for FailureReason {
 /// does, [`Call::rest`](call::Call::rest) tells that.
 pub async fn run<G: Gateway>(
     pipeline: &Pipeline,
-    chain: &Chain,
-    mut call: CallBox,
+    chain: &Arc<Chain>,
+    call: CallBox,
     gateway: &mut G,
     started: Instant,
     mut on_skipped: impl FnMut(&PluginFailure),
 ) -> End {
-    let budget_ends = started + pipeline.call_budget;
-    let questions = call.questions();
-    for link in &chain.links {
-        let (began, deadline) = match link.timeout {
+    let mut call = Some(call);
+    let progress = poll_fn(|context| {
+        let call = call.take().expect("polled once");
+        let skipped = &mut on_skipped;
+        Poll::Ready(begin(
+            pipeline, chain, call, gateway, started, skipped, context,
+        ))
+    });
+    match progress.await {
+        Progress::Ended(end) => end,
+        Progress::Waits(run) => run.finish(pipeline, gateway, on_skipped).await,
+    }
+}
+
+/// Runs a chain as far as it goes without waiting: most go to their end, and no future is made for them.
+/// To be called while the task that will wait is polled, with its context; otherwise as [`run`].
+pub fn begin<G: Gateway>(
+    pipeline: &Pipeline,
+    chain: &Arc<Chain>,
+    call: CallBox,
+    gateway: &mut G,
+    started: Instant,
+    on_skipped: &mut impl FnMut(&PluginFailure),
+    context: &mut Context<'_>,
+) -> Progress {
+    let mut course = Course {
+        at: 0,
+        questions: call.questions(),
+        started,
+        began: started,
+        deadline: started + pipeline.call_budget,
+        before: None,
+    };
+    match course.advance(pipeline, chain, call, gateway, on_skipped, context) {
+        Ok(end) => Progress::Ended(end),
+        Err(waiting) => Progress::Waits(Box::new(Run {
+            chain: Arc::clone(chain),
+            course,
+            waiting,
+        })),
+    }
+}
+
+impl Run {
+    /// Waits, and runs the chain to its end.
+    pub async fn finish<G: Gateway>(
+        self: Box<Self>,
+        pipeline: &Pipeline,
+        gateway: &mut G,
+        mut on_skipped: impl FnMut(&PluginFailure),
+    ) -> End {
+        let Self {
+            chain,
+            mut course,
+            mut waiting,
+        } = *self;
+        loop {
+            let link = &chain.links[course.at];
+            let ended = match waiting {
+                Waiting::Link(call) => run_link(pipeline, link, call, &course, gateway).await,
+                Waiting::Plugin(future) => {
+                    drive(future, &course.questions, gateway, course.deadline).await
+                }
+            };
+            let mut call = match course.judge(pipeline, link, ended, &mut on_skipped) {
+                Ok(call) => Some(call),
+                Err(end) => return end,
+            };
+            course.at += 1;
+            let advanced = poll_fn(|context| {
+                let call = call.take().expect("polled once");
+                let skipped = &mut on_skipped;
+                Poll::Ready(course.advance(pipeline, &chain, call, gateway, skipped, context))
+            });
+            match advanced.await {
+                Ok(end) => return end,
+                Err(next) => waiting = next,
+            }
+        }
+    }
+}
+
+impl Course {
+    /// Runs links until the chain ends or one has to wait.
+    fn advance<G: Gateway>(
+        &mut self,
+        pipeline: &Pipeline,
+        chain: &Chain,
+        mut call: CallBox,
+        gateway: &mut G,
+        on_skipped: &mut impl FnMut(&PluginFailure),
+        context: &mut Context<'_>,
+    ) -> Result<End, Waiting> {
+        while let Some(link) = chain.links.get(self.at) {
+            self.begin_link(pipeline, link, &mut call, gateway);
+            if link.configured.generation().execution() == Execution::Blocking
+                || first_need(link, &call, &self.questions).is_some()
+            {
+                return Err(Waiting::Link(call));
+            }
+            let mut future = begin_plugin(&link.configured, call.phase(), call);
+            let ended = match Pin::new(&mut future).poll(context) {
+                Poll::Ready(outcome) => verdict(outcome, self.deadline),
+                Poll::Pending => return Err(Waiting::Plugin(future)),
+            };
+            match self.judge(pipeline, link, ended, on_skipped) {
+                Ok(next) => call = next,
+                Err(end) => return Ok(end),
+            }
+            self.at += 1;
+        }
+        Ok(End::Passed(call))
+    }
+
+    fn begin_link<G: Gateway>(
+        &mut self,
+        pipeline: &Pipeline,
+        link: &Link,
+        call: &mut CallBox,
+        gateway: &mut G,
+    ) {
+        let budget_ends = self.started + pipeline.call_budget;
+        (self.began, self.deadline) = match link.timeout {
             Some(timeout) => {
                 let now = Instant::now();
                 (now, budget_ends.min(now + timeout))
             }
-            None => (started, budget_ends),
+            None => (self.started, budget_ends),
         };
-        call.begin_plugin(deadline);
+        call.begin_plugin(self.deadline);
         let generation = link.configured.generation();
         generation.count_call();
         gateway.passes_to(generation.number());
-        // A plugin that is skipped must leave no trace, and one that runs late keeps its call.
-        let before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
-        let reason = match run_one(pipeline, link, call, &questions, gateway, deadline).await {
+        self.before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
+    }
+
+    /// What becomes of the call after a link: it goes on, or the chain has ended.
+    fn judge(
+        &mut self,
+        pipeline: &Pipeline,
+        link: &Link,
+        ended: Ended,
+        on_skipped: &mut impl FnMut(&PluginFailure),
+    ) -> Result<CallBox, End> {
+        let reason = match ended {
             Ended::Verdict(Some(returned), Verdict::Continue) => match returned.misuse() {
-                None => {
-                    call = returned;
-                    continue;
-                }
+                None => return Ok(returned),
                 Some(misuse) => misuse.clone().into(),
             },
             Ended::Verdict(Some(mut returned), Verdict::Stop(reply)) => {
                 let misuse = returned.misuse().cloned();
                 let misuse = misuse.or_else(|| call::check_reply(&reply));
                 match misuse.or_else(|| returned.count_reply(&reply).err()) {
-                    None => return End::Stopped(returned, reply),
+                    None => return Err(End::Stopped(returned, reply)),
                     Some(misuse) => misuse.into(),
                 }
             }
@@ -183,59 +351,68 @@ pub async fn run<G: Gateway>(
                 FailureReason::Error(failure.message.into())
             }
             Ended::Verdict(None, _) => FailureReason::KeptCall,
-            Ended::Deadline => FailureReason::Deadline(deadline - began),
+            Ended::Deadline => FailureReason::Deadline(self.deadline - self.began),
             Ended::NoThread => {
                 let pool = pipeline.pool.in_use();
                 FailureReason::NoThread {
-                    waited: deadline - began,
+                    waited: self.deadline - self.began,
                     threads: pool.threads,
                     stuck: pool.stuck,
                 }
             }
             Ended::GatewayGone => {
-                questions.end();
-                return End::GatewayGone;
+                self.questions.end();
+                return Err(End::GatewayGone);
             }
         };
+        let generation = link.configured.generation();
         generation.count_failure(reason.failing());
         let failure = PluginFailure {
             plugin: generation.name().to_string(),
             version: generation.version().clone(),
             reason,
         };
-        match before {
+        match self.before.take() {
             Some(before) => {
                 on_skipped(&failure);
-                call = before;
+                Ok(before)
             }
             None => {
-                questions.end();
-                return End::Failed(failure);
+                self.questions.end();
+                Err(End::Failed(failure))
             }
         }
     }
-    End::Passed(call)
 }
 
-fn begin(configured: &Configured, phase: Phase, call: CallBox) -> HeldFuture<FfiFuture<Outcome>> {
+/// Something that the gateway has to be asked before a link can begin.
+fn first_need<'l>(link: &'l Link, call: &Call, questions: &Questions) -> Option<&'l Question> {
+    link.needs(call.phase())
+        .iter()
+        .find(|question| !questions.answered(question) && call.refusal(question).is_none())
+}
+
+fn begin_plugin(
+    configured: &Configured,
+    phase: Phase,
+    call: CallBox,
+) -> HeldFuture<FfiFuture<Outcome>> {
     match phase {
         Phase::Request => configured.request(call.into_object()),
         Phase::Response => configured.response(call.into_object()),
     }
 }
 
-async fn run_one<G: Gateway>(
+/// Asks for what a link needs, and runs it where it belongs.
+async fn run_link<G: Gateway>(
     pipeline: &Pipeline,
     link: &Link,
     call: CallBox,
-    questions: &Arc<Questions>,
+    course: &Course,
     gateway: &mut G,
-    deadline: Instant,
 ) -> Ended {
-    for question in link.needs(call.phase()) {
-        if questions.answered(question) || call.refusal(question).is_some() {
-            continue;
-        }
+    let (questions, deadline) = (&course.questions, course.deadline);
+    while let Some(question) = first_need(link, &call, questions) {
         if let Err(ended) = ask(question, questions, gateway, deadline).await {
             return ended;
         }
@@ -244,7 +421,7 @@ async fn run_one<G: Gateway>(
     let generation = link.configured.generation();
     match generation.execution() {
         Execution::Async => {
-            let future = begin(&link.configured, phase, call);
+            let future = begin_plugin(&link.configured, phase, call);
             drive(future, questions, gateway, deadline).await
         }
         Execution::Blocking => {
@@ -254,7 +431,7 @@ async fn run_one<G: Gateway>(
             let (plugin, configured) = (format!("{generation:?}"), Arc::clone(&link.configured));
             let future = place.run(plugin, deadline, move || async move {
                 // Plugin and configuration stay in use until it has returned, however late.
-                begin(&configured, phase, call).await
+                begin_plugin(&configured, phase, call).await
             });
             drive(future, questions, gateway, deadline).await
         }

@@ -7,6 +7,7 @@ pub mod connection;
 pub mod conversation;
 pub mod handover;
 mod orders;
+mod scratch;
 
 use std::{
     future::poll_fn,

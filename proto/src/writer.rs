@@ -50,6 +50,15 @@ impl FrameWriter {
         }
     }
 
+    /// The frame that was written last, and with success.
+    ///
+    /// # Panics
+    /// If there is none: a mistake of the caller.
+    #[must_use]
+    pub fn last(&self) -> &[u8] {
+        self.builder.finished_data()
+    }
+
     /// Bytes that this writer keeps for frames.
     #[must_use]
     pub fn capacity(&self) -> usize {

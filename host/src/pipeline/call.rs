@@ -244,12 +244,9 @@ impl Call {
         self.bill.reply(reply).map_err(Misuse::NoRoom)
     }
 
-    /// The call has been answered: lets go of bodies, and of memory beyond `max` bytes.
-    pub fn rest(&mut self, max: usize) {
-        if let Some(frame) = Arc::get_mut(&mut self.frame) {
-            frame.consume();
-            frame.shrink(max);
-        }
+    /// The call is over: lets go of bodies, and of memory beyond `max` bytes. Returns the buffer of its frame,
+    /// if nobody else holds it.
+    pub fn rest(&mut self, max: usize) -> Option<FrameBuffer> {
         match Arc::get_mut(&mut self.questions) {
             Some(questions) => questions.reset(),
             // Somebody may still wait for an answer.
@@ -259,6 +256,7 @@ impl Call {
         self.notes.shrink_to(max);
         self.body = None;
         self.bill.close();
+        Arc::get_mut(&mut self.frame).map(std::mem::take)
     }
 
     /// Whether more came in than the call's own frame.

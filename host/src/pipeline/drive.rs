@@ -71,7 +71,8 @@ pub(super) async fn drive<G: Gateway>(
     }
 }
 
-fn verdict(outcome: Outcome, deadline: Instant) -> Ended {
+/// How a plugin's part ended that has come to an end.
+pub(super) fn verdict(outcome: Outcome, deadline: Instant) -> Ended {
     if Instant::now() > deadline {
         return Ended::Deadline;
     }

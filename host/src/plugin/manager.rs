@@ -270,9 +270,9 @@ impl Manager {
             .spawn_blocking(move || generation.configure(&configuration))
             .await
             .expect("a plugin's panics are caught inside its library")?;
-        let chain = Chain {
+        let chain = Arc::new(Chain {
             links: vec![Link::new(Arc::new(configured))],
-        };
+        });
         let now = tokio::time::Instant::now();
         let skipped = |failure: &pipeline::PluginFailure| {
             tracing::warn!(

@@ -3,7 +3,13 @@
 //! One buffered read per wake-up, one write per frame. It knows how long a frame may be and may
 //! take; it never looks into one.
 
-use std::{future::poll_fn, io, pin::Pin, time::Duration};
+use std::{
+    future::poll_fn,
+    io, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use plugin_proto::{FrameBuffer, FrameType, frame::Header};
 use tokio::{
@@ -12,6 +18,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::scratch;
 use crate::{
     memory::{Account, Full, Reserved, UNCOUNTED_BYTES},
     shared_memory::connections::{CallKind, Slot, State},
@@ -44,6 +51,24 @@ pub(super) struct Connection {
     slot: Option<Slot>,
     /// What it does while it waits for the first byte of a frame: nothing, or a call is open.
     resting: State,
+}
+
+/// How much of a frame has been written.
+#[derive(Debug)]
+#[must_use = "the rest has to be written too"]
+pub(super) enum Written {
+    /// All of it.
+    Whole,
+    /// A part of it, or nothing.
+    Part(Part),
+}
+
+/// What was written of a frame.
+#[derive(Debug)]
+pub(super) struct Part {
+    bytes: usize,
+    /// Counts the frame until it is written.
+    memory: Reserved,
 }
 
 /// A frame cannot be read or written: the gateway's fault, but for [`ReadError::OutOfMemory`].
@@ -149,15 +174,35 @@ impl Connection {
     /// Waits until a whole frame is there; as long as it takes to begin, and
     /// [`Connection::frame_timeout`] from then on. Dropping the future loses nothing.
     pub(super) async fn read_frame(&mut self) -> Result<FrameType, ReadError> {
-        if self.half_written {
-            return Err(ReadError::ClosedInside);
+        // As a rule one read brings all of it, and no future is made for the rest.
+        match poll_fn(|context| self.poll_frame(context)).await? {
+            Some(frame_type) => Ok(frame_type),
+            None => self.read_to_its_end().await,
         }
+    }
+
+    /// Takes what is there. None where that is not a whole frame.
+    fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<FrameType>, ReadError>> {
+        if self.half_written {
+            return Poll::Ready(Err(ReadError::ClosedInside));
+        }
+        if self.to_skip > 0 {
+            return Poll::Ready(Ok(None));
+        }
+        if self.incoming.is_empty() && ready!(self.poll_some(context))? == 0 {
+            return Poll::Ready(Err(ReadError::Closed));
+        }
+        Poll::Ready(self.whole_frame())
+    }
+
+    /// Goes on with a frame that has begun, or behind one that nobody wants.
+    async fn read_to_its_end(&mut self) -> Result<FrameType, ReadError> {
         self.skip_rest().await?;
-        if self.incoming.is_empty() {
-            self.read_some().await?;
-            if self.incoming.is_empty() {
-                return Err(ReadError::Closed);
-            }
+        if self.incoming.is_empty() && poll_fn(|context| self.poll_some(context)).await? == 0 {
+            return Err(ReadError::Closed);
         }
         if let Some(frame_type) = self.whole_frame()? {
             return Ok(frame_type);
@@ -170,7 +215,7 @@ impl Connection {
 
     async fn read_rest(&mut self) -> Result<FrameType, ReadError> {
         loop {
-            if self.read_some().await? == 0 {
+            if poll_fn(|context| self.poll_some(context)).await? == 0 {
                 return Err(ReadError::ClosedInside);
             }
             if let Some(frame_type) = self.whole_frame()? {
@@ -179,34 +224,32 @@ impl Connection {
         }
     }
 
-    async fn read_some(&mut self) -> io::Result<usize> {
+    /// Reads what there is, and says so before the first byte is taken: a death in between must not make
+    /// a call look like none.
+    fn poll_some(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let untouched = self.incoming.is_empty();
-        let Self {
-            stream,
-            incoming,
-            slot,
-            resting,
-            ..
-        } = self;
-        let mut buffer = ReadBuf::new(incoming.spare());
-        // Before the first byte is taken: a death in between must not make a call look like none.
-        poll_fn(|context| {
-            let say = |state| {
-                if let Some(slot) = slot.as_ref() {
-                    slot.set_state(state);
-                }
-            };
-            say(State::Reading);
-            let read = Pin::new(&mut *stream).poll_read(context, &mut buffer);
-            if read.is_pending() && untouched {
-                say(*resting);
+        if self.incoming.capacity() == 0 {
+            self.incoming = scratch::take_buffer();
+        }
+        self.mark(State::Reading);
+        let mut buffer = ReadBuf::new(self.incoming.spare());
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+        let bytes = buffer.filled().len();
+        match read {
+            Poll::Ready(Ok(())) => {
+                self.incoming.filled(bytes);
+                Poll::Ready(Ok(bytes))
             }
-            read
-        })
-        .await?;
-        let read = buffer.filled().len();
-        self.incoming.filled(read);
-        Ok(read)
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                if untouched {
+                    self.mark(self.resting);
+                    // Who waits holds no memory.
+                    scratch::keep_buffer(mem::take(&mut self.incoming));
+                }
+                Poll::Pending
+            }
+        }
     }
 
     /// Judges the header as soon as it is there; the type of the frame once that is complete.
@@ -247,7 +290,7 @@ impl Connection {
         self.incoming.consume();
         self.reserved = None;
         if self.incoming.is_empty() {
-            self.incoming.shrink(KEPT_BYTES);
+            scratch::keep_buffer(mem::take(&mut self.incoming));
         }
     }
 
@@ -258,7 +301,7 @@ impl Connection {
             Some(reserved) => reserved,
             None => self.memory.reserve(self.incoming.capacity())?,
         };
-        Ok((std::mem::take(&mut self.incoming), reserved))
+        Ok((mem::take(&mut self.incoming), reserved))
     }
 
     /// Counts bytes of the frame that was read as kept until the next call.
@@ -311,26 +354,30 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes the frame that the open call ends with, as [`Connection::write_question`] does.
-    pub(super) async fn write_answer(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+    /// Writes the frame that the open call ends with, as far as it is taken at once; what is left of it
+    /// is for [`Connection::finish_writing`].
+    pub(super) fn begin_answer(&mut self, frame: &[u8]) -> Result<Written, ReadError> {
         self.resting = State::Idle;
         self.copied = Reserved::default();
-        self.write_frame(frame).await
+        self.begin_writing(frame)
     }
 
     /// Writes a frame of a call that goes on. Where the future is dropped in the middle of it, the
     /// connection is spoiled: nothing more can be written, and the next
     /// [`Connection::read_frame`] says so.
     pub(super) async fn write_question(&mut self, frame: &[u8]) -> Result<(), ReadError> {
-        self.write_frame(frame).await
+        match self.begin_writing(frame)? {
+            Written::Whole => Ok(()),
+            Written::Part(part) => self.finish_writing(frame, part).await,
+        }
     }
 
-    async fn write_frame(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+    fn begin_writing(&mut self, frame: &[u8]) -> Result<Written, ReadError> {
         if self.half_written {
             return Err(ReadError::ClosedInside);
         }
         // Until it is written: whoever reads slowly keeps it.
-        let _memory = match frame.len() {
+        let memory = match frame.len() {
             ..=UNCOUNTED_BYTES => Reserved::default(),
             length => self
                 .memory
@@ -338,21 +385,32 @@ impl Connection {
                 .map_err(|full| ReadError::OutOfMemory(length, full))?,
         };
         self.mark(State::Writing);
-        let written = match self.stream.try_write(frame) {
-            Ok(written) if written == frame.len() => {
+        let bytes = match self.stream.try_write(frame) {
+            Ok(bytes) if bytes == frame.len() => {
                 self.mark_rest();
-                return Ok(());
+                return Ok(Written::Whole);
             }
-            Ok(written) => written,
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error.into()),
         };
         self.half_written = true;
+        Ok(Written::Part(Part { bytes, memory }))
+    }
+
+    /// Writes what is left of a frame.
+    pub(super) async fn finish_writing(
+        &mut self,
+        frame: &[u8],
+        part: Part,
+    ) -> Result<(), ReadError> {
         let deadline = Instant::now() + self.frame_timeout;
-        match tokio::time::timeout_at(deadline, self.stream.write_all(&frame[written..])).await {
+        let rest = self.stream.write_all(&frame[part.bytes..]);
+        match tokio::time::timeout_at(deadline, rest).await {
             Ok(written) => written?,
             Err(_) => return Err(ReadError::Slow(self.frame_timeout)),
         }
+        drop(part.memory);
         self.half_written = false;
         self.mark_rest();
         Ok(())

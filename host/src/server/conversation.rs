@@ -4,43 +4,39 @@
 //! here stand there. Every way in which a call can fail ends in an answer that the gateway
 //! understands, and in a line of the log that says which plugin, on which route, and why.
 
-use std::sync::Arc;
+mod answers;
+mod asking;
 
-use plugin_abi::abi::{AskStatus, ReplyParts};
-use plugin_proto::{
-    Entry, FrameTooLarge, FrameType, FrameWriter, InvalidFrame, err, extra_info, http_req_call,
-    http_resp_call, prepare_conf,
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
 };
+
+use plugin_proto::{FrameType, InvalidFrame, err, prepare_conf};
 use tokio::{net::UnixStream, time::Instant};
 
 use super::{
-    ResponseFailure, Shared,
-    connection::{Connection, KEPT_BYTES, ReadError},
+    Shared,
+    connection::{Connection, ReadError, Written},
     handover::Followed,
+    scratch::{self, Scratch},
 };
 use crate::{
     pipeline::{
-        self, End, PluginFailure,
-        call::{ANSWER_OVERHEAD, Call, CallBox, Phase},
+        self, End, PluginFailure, Progress, Run,
+        call::{ANSWER_OVERHEAD, CallBox, Phase},
         chain::Chain,
-        fields::span_start,
         gateway::{Gateway, Gone},
-        questions::{Answer, LongValue, Question},
+        questions::Question,
     },
     shared_memory::connections::CallKind,
-    tokens::{ChainState, PluginConf, Prepared, Token, compile::Refused},
+    tokens::{ChainState, PluginConf, Prepared, Token},
 };
+use answers::{Failed, has_no_body, log_skipped};
+use asking::ConnectedGateway;
 
-/// Values up to this many bytes are copied out of their frame; longer ones keep it.
-const COPIED_BYTES: usize = 4096;
-
-/// What the client gets in the response phase in place of a response that a plugin failed on.
-pub(crate) const RESPONSE_FAILED: &[u8] =
-    b"503 Service Unavailable: this response could not be processed.\n";
-
-/// A body of one byte: with it, the gateway answers 204, 304 and HEAD without sending the request
-/// upstream a second time, and the client gets no body all the same.
-const NO_BODY: &[u8] = b" ";
+pub(crate) use answers::RESPONSE_FAILED;
 
 /// Why a connection's service has ended.
 #[derive(Debug)]
@@ -79,12 +75,10 @@ impl From<ReadError> for Ended {
     }
 }
 
-/// A connection and what its calls use again and again.
+/// A connection, and what of its calls outlasts them.
 pub(super) struct Conversation {
     connection: Connection,
-    writer: FrameWriter,
     shared: Arc<Shared>,
-    call: Option<CallBox>,
     /// Questions whose call did not wait for the answer: it still comes.
     unread_answers: u32,
     /// The frame of the call that has begun.
@@ -93,40 +87,30 @@ pub(super) struct Conversation {
     followed: Option<Followed>,
 }
 
-/// Why a call could not be passed on, for the log and for the answer.
-enum Failed<'a> {
-    Refused(&'a Refused),
-    NotCompiled,
-    Plugin(&'a PluginFailure),
-    AnswerTooLarge(FrameTooLarge),
-    NoRoom(ReadError),
+/// A conversation with what the open call uses.
+struct Serving<'c> {
+    conversation: &'c mut Conversation,
+    scratch: Box<Scratch>,
 }
 
-impl std::fmt::Display for Failed<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Refused(refused) => write!(f, "the route's chain cannot run: {refused}"),
-            Self::NotCompiled => {
-                f.write_str("the plugins of the route were not ready within the call's budget")
-            }
-            Self::Plugin(failure) => write!(f, "{failure}"),
-            Self::AnswerTooLarge(error) => write!(f, "the answer cannot be sent: {error}"),
-            Self::NoRoom(error) => write!(f, "the answer cannot be sent: {error}"),
-        }
-    }
+/// Which call is open.
+struct OpenCall {
+    phase: Phase,
+    id: u32,
+    token: Arc<Token>,
+    started: Instant,
 }
 
-impl Failed<'_> {
-    /// Failures of one kind share the log's rate limit.
-    fn kind(&self) -> u8 {
-        match self {
-            Self::Refused(_) => 0,
-            Self::NotCompiled => 1,
-            Self::Plugin(_) => 2,
-            Self::AnswerTooLarge(_) => 3,
-            Self::NoRoom(_) => 4,
-        }
-    }
+/// How far an answer has come without waiting.
+enum Step {
+    /// There it is, or as much of it as the gateway has taken.
+    Answered(Written),
+    /// The chain is still being compiled.
+    Compiling(OpenCall, CallBox),
+    /// The chain waits for something.
+    Running(OpenCall, Box<Run>),
+    /// The chain is through, and it has to be known whether the client has asked with HEAD.
+    AskingMethod(OpenCall, CallBox),
 }
 
 impl Conversation {
@@ -140,9 +124,7 @@ impl Conversation {
                 shared.limits.frame_timeout,
                 slot,
             ),
-            writer: FrameWriter::new(),
             shared,
-            call: None,
             unread_answers: 0,
             begun: None,
             followed,
@@ -210,28 +192,32 @@ impl Conversation {
 
     /// Answers the question that has begun.
     pub(super) async fn finish_call(&mut self) -> Result<(), Ended> {
-        let answered = match self.begun.take() {
-            Some(FrameType::PrepareConf) => self.prepare().await,
-            Some(FrameType::HttpReqCall) => self.call(Phase::Request).await,
-            Some(FrameType::HttpRespCall) => self.call(Phase::Response).await,
-            Some(other) => Err(CallError::OutOfPlace(other)),
-            None => return Ok(()),
+        let Some(begun) = self.begun.take() else {
+            return Ok(());
         };
-        match answered {
-            Ok(()) => {
-                self.writer.shrink(KEPT_BYTES);
-                if let Some(followed) = &mut self.followed {
-                    followed.register(self.connection.stream());
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if !matches!(error, CallError::Frame(_)) {
-                    self.send_error(err::Code::BadRequest).await?;
-                }
-                Err(Ended::Gateway(error))
-            }
+        let mut serving = Serving {
+            scratch: scratch::take(),
+            conversation: self,
+        };
+        // As a rule a call is through at once, and no future is made for what others wait for: that costs
+        // more than many a plugin.
+        let at_once = poll_fn(|context| Poll::Ready(serving.answer_at_once(begun, context)));
+        let answered = match at_once.await {
+            Ok(Step::Answered(Written::Whole)) => Ok(()),
+            Ok(step) => serving.answer_later(step).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &answered
+            && !matches!(error, CallError::Frame(_))
+        {
+            serving.send_error_at_last(err::Code::BadRequest).await;
         }
+        scratch::keep(serving.scratch);
+        answered.map_err(Ended::Gateway)?;
+        if let Some(followed) = &mut self.followed {
+            followed.register(self.connection.stream());
+        }
+        Ok(())
     }
 
     /// Where the other side can still listen, tells it that its frame is no good.
@@ -243,19 +229,63 @@ impl Conversation {
             ReadError::OutOfMemory(..) => err::Code::ServiceUnavailable,
             ReadError::Closed | ReadError::ClosedInside | ReadError::Io(_) => return,
         };
-        // The connection ends in any case.
-        let _ = self.send_error(code).await;
+        let mut serving = Serving {
+            scratch: scratch::take(),
+            conversation: self,
+        };
+        serving.send_error_at_last(code).await;
+    }
+}
+
+impl Serving<'_> {
+    fn answer_at_once(
+        &mut self,
+        begun: FrameType,
+        context: &mut Context<'_>,
+    ) -> Result<Step, CallError> {
+        match begun {
+            FrameType::PrepareConf => self.prepare().map(Step::Answered),
+            FrameType::HttpReqCall => self.begin_call(Phase::Request, context),
+            FrameType::HttpRespCall => self.begin_call(Phase::Response, context),
+            other => Err(CallError::OutOfPlace(other)),
+        }
     }
 
-    async fn send_error(&mut self, code: err::Code) -> Result<(), ReadError> {
-        let frame = err::write(&mut self.writer, code);
-        self.connection.write_answer(frame).await
+    /// Waits for whatever it takes, until the answer is written.
+    async fn answer_later(&mut self, mut step: Step) -> Result<(), CallError> {
+        loop {
+            step = match step {
+                Step::Answered(Written::Whole) => return Ok(()),
+                Step::Answered(Written::Part(part)) => {
+                    let frame = self.scratch.writer.last();
+                    let connection = &mut self.conversation.connection;
+                    return Ok(connection.finish_writing(frame, part).await?);
+                }
+                Step::Compiling(open, call) => self.run_when_compiled(open, call).await?,
+                Step::Running(open, run) => {
+                    let shared = Arc::clone(&self.conversation.shared);
+                    let skipped = |failure: &PluginFailure| log_skipped(&shared, &open, failure);
+                    let mut gateway = self.gateway();
+                    let end = run.finish(&shared.pipeline, &mut gateway, skipped).await;
+                    self.end(open, end)?
+                }
+                Step::AskingMethod(open, call) => {
+                    let head = self.is_head(&open, &call).await?;
+                    let written = self.pass_response(&open, &call, head)?;
+                    self.scratch.call = Some(call);
+                    Step::Answered(written)
+                }
+            }
+        }
     }
 
-    async fn prepare(&mut self) -> Result<(), CallError> {
-        self.connection.open_call(CallKind::Prepare, 0);
+    fn prepare(&mut self) -> Result<Written, CallError> {
+        let Conversation {
+            connection, shared, ..
+        } = &mut *self.conversation;
+        connection.open_call(CallKind::Prepare, 0);
         let prepared = {
-            let frame = self.connection.incoming.frame();
+            let frame = connection.incoming.frame();
             let data = frame.map_or(&[][..], |frame| frame.data());
             let view = prepare_conf::RequestView::parse(data)?;
             Prepared {
@@ -270,224 +300,154 @@ impl Conversation {
                     .collect(),
             }
         };
-        self.connection.consume();
-        match self.shared.tokens.prepare(prepared, Instant::now()) {
+        connection.consume();
+        match shared.tokens.prepare(prepared, Instant::now()) {
             Some(token) => {
-                let frame = prepare_conf::write_answer(&mut self.writer, token);
-                self.connection.write_answer(frame).await?;
+                let frame = prepare_conf::write_answer(&mut self.scratch.writer, token);
+                Ok(connection.begin_answer(frame)?)
             }
-            None => self.send_error(err::Code::ServiceUnavailable).await?,
+            None => Ok(self.send_error(err::Code::ServiceUnavailable)?),
         }
-        Ok(())
     }
 
-    async fn call(&mut self, phase: Phase) -> Result<(), CallError> {
+    fn begin_call(&mut self, phase: Phase, context: &mut Context<'_>) -> Result<Step, CallError> {
         let started = Instant::now();
-        let mut call = self.call.take().unwrap_or_default();
-        call.bound(self.longest_body(), self.connection.memory());
-        let number = match phase {
-            Phase::Request => call.take_request(&mut self.connection.incoming)?,
-            Phase::Response => call.take_response(&mut self.connection.incoming)?,
+        let Conversation {
+            connection, shared, ..
+        } = &mut *self.conversation;
+        let mut call = self.scratch.call.take().unwrap_or_default();
+        call.bound(longest_body(shared), connection.memory());
+        let (kind, number) = match phase {
+            Phase::Request => (
+                CallKind::Request,
+                call.take_request(&mut connection.incoming)?,
+            ),
+            Phase::Response => (
+                CallKind::Response,
+                call.take_response(&mut connection.incoming)?,
+            ),
         };
-        let kind = match phase {
-            Phase::Request => CallKind::Request,
-            Phase::Response => CallKind::Response,
-        };
-        self.connection.open_call(kind, call.id());
+        connection.open_call(kind, call.id());
         if call.has_following_bytes() {
             return Err(CallError::Pipelined);
         }
-        if let Some(reserved) = self.connection.take_reservation() {
+        if let Some(reserved) = connection.take_reservation() {
             call.count_frame(reserved);
         }
-        let Some(token) = self.shared.tokens.find(number, started) else {
-            self.call = Some(call);
+        let Some(token) = shared.tokens.find(number, started) else {
+            self.scratch.call = Some(call);
             tracing::debug!(
                 token = number,
                 "unknown token: the gateway will prepare again"
             );
-            return Ok(self.send_error(err::Code::ConfTokenNotFound).await?);
+            let written = self.send_error(err::Code::ConfTokenNotFound)?;
+            return Ok(Step::Answered(written));
         };
         let id = call.id();
-        let kept = match self.chain_of(&token, started).await {
-            Ok(chain) => self.run(&token, &chain, call, started).await?,
-            Err(NoChain::Refused(refused)) => {
-                self.fail(phase, &token, id, &Failed::Refused(&refused))
-                    .await?;
-                Some(call)
-            }
-            Err(NoChain::TimeIsUp) => {
-                self.fail(phase, &token, id, &Failed::NotCompiled).await?;
-                Some(call)
-            }
+        let chain = token.chain();
+        let open = OpenCall {
+            phase,
+            id,
+            token,
+            started,
         };
-        self.call = kept.map(|mut call| {
-            call.rest(KEPT_BYTES);
-            call
-        });
-        Ok(())
+        match chain {
+            ChainState::Compiling => Ok(Step::Compiling(open, call)),
+            chain => self.run(open, &chain, call, context),
+        }
     }
 
-    /// Runs the chain and sends the answer; gives the call back for the next one, if it is there.
-    async fn run(
+    async fn run_when_compiled(
         &mut self,
-        token: &Token,
-        chain: &Chain,
+        open: OpenCall,
         call: CallBox,
-        started: Instant,
-    ) -> Result<Option<CallBox>, CallError> {
-        let (phase, id) = (call.phase(), call.id());
-        let shared = &*self.shared;
-        let skipped = |failure: &PluginFailure| log_skipped(shared, token, id, failure);
-        let mut gateway = ConnectedGateway {
-            connection: &mut self.connection,
-            writer: &mut self.writer,
-            unread_answers: &mut self.unread_answers,
-            rounds_left: shared.limits.max_extra_info_rounds,
+    ) -> Result<Step, CallError> {
+        let deadline = open.started + self.conversation.shared.pipeline.call_budget;
+        let chain = tokio::time::timeout_at(deadline, open.token.compiled()).await;
+        let chain = chain.unwrap_or(ChainState::Compiling);
+        let mut prepared = Some((open, call));
+        let run = poll_fn(|context| {
+            let (open, call) = prepared.take().expect("polled once");
+            Poll::Ready(self.run(open, &chain, call, context))
+        });
+        run.await
+    }
+
+    /// Runs a chain as far as it goes without waiting.
+    fn run(
+        &mut self,
+        open: OpenCall,
+        chain: &ChainState,
+        call: CallBox,
+        context: &mut Context<'_>,
+    ) -> Result<Step, CallError> {
+        let failed = match chain {
+            ChainState::Ready(chain) => return self.run_chain(open, chain, call, context),
+            ChainState::Refused(refused) => Failed::Refused(refused),
+            ChainState::Compiling => Failed::NotCompiled,
         };
-        let end = pipeline::run(
+        self.scratch.call = Some(call);
+        self.fail(&open, &failed).map(Step::Answered)
+    }
+
+    fn run_chain(
+        &mut self,
+        open: OpenCall,
+        chain: &Arc<Chain>,
+        call: CallBox,
+        context: &mut Context<'_>,
+    ) -> Result<Step, CallError> {
+        let shared = Arc::clone(&self.conversation.shared);
+        let mut skipped = |failure: &PluginFailure| log_skipped(&shared, &open, failure);
+        let progress = pipeline::begin(
             &shared.pipeline,
             chain,
             call,
-            &mut gateway,
-            started,
-            skipped,
-        )
-        .await;
-        let call = match end {
+            &mut self.gateway(),
+            open.started,
+            &mut skipped,
+            context,
+        );
+        match progress {
+            Progress::Ended(end) => self.end(open, end),
+            Progress::Waits(run) => Ok(Step::Running(open, run)),
+        }
+    }
+
+    /// Sends what a chain has come to.
+    fn end(&mut self, open: OpenCall, end: End) -> Result<Step, CallError> {
+        let (written, call) = match end {
             End::Failed(failure) => {
-                self.fail(phase, token, id, &Failed::Plugin(&failure))
-                    .await?;
-                return Ok(None);
+                let written = self.fail(&open, &Failed::Plugin(&failure))?;
+                return Ok(Step::Answered(written));
             }
             End::GatewayGone => return Err(ReadError::ClosedInside.into()),
-            End::Passed(call) => {
-                match phase {
-                    Phase::Request => self.pass_request(token, &call).await?,
-                    Phase::Response => self.pass_response(token, &call, started).await?,
+            End::Passed(call) => match open.phase {
+                Phase::Request => (self.pass_request(&open, &call)?, call),
+                Phase::Response if self.has_to_know_the_method(&call) => {
+                    return Ok(Step::AskingMethod(open, call));
                 }
-                call
-            }
-            End::Stopped(call, reply) => {
-                self.stop_request(token, &call, &reply).await?;
-                call
-            }
+                Phase::Response => (self.pass_response(&open, &call, false)?, call),
+            },
+            End::Stopped(call, reply) => (self.stop_request(&open, &call, &reply)?, call),
         };
-        Ok(Some(call))
+        self.scratch.call = Some(call);
+        Ok(Step::Answered(written))
     }
 
-    async fn chain_of(&self, token: &Token, started: Instant) -> Result<Arc<Chain>, NoChain> {
-        let state = match token.chain() {
-            ChainState::Compiling => {
-                let deadline = started + self.shared.pipeline.call_budget;
-                tokio::time::timeout_at(deadline, token.compiled())
-                    .await
-                    .map_err(|_| NoChain::TimeIsUp)?
-            }
-            known => known,
-        };
-        match state {
-            ChainState::Ready(chain) => Ok(chain),
-            ChainState::Refused(refused) => Err(NoChain::Refused(refused)),
-            ChainState::Compiling => Err(NoChain::TimeIsUp),
-        }
-    }
-
-    async fn pass_request(&mut self, token: &Token, call: &Call) -> Result<(), CallError> {
-        if !call.request_changed() {
-            let frame = http_req_call::write_unchanged(&mut self.writer, call.id());
-            return Ok(self.connection.write_answer(frame).await?);
-        }
-        let changes = http_req_call::Rewrite {
-            path: call.changed_path(),
-            headers: call.header_changes(),
-            args: call.argument_changes(),
-            resp_headers: call.response_headers(),
-            body: call.changed_body(),
-        };
-        let written = match http_req_call::write_rewrite(&mut self.writer, call.id(), changes) {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await),
-            Err(error) => Err(error),
-        };
-        self.answered(written, token, call).await
-    }
-
-    async fn stop_request(
-        &mut self,
-        token: &Token,
-        call: &Call,
-        reply: &ReplyParts,
-    ) -> Result<(), CallError> {
-        let own = reply.headers.iter().map(|header| Entry {
-            name: &header.name,
-            value: Some(&header.value),
-        });
-        // What plugins recorded for the client's response would be lost: this is that response.
-        let headers = own
-            .chain(call.response_headers())
-            .filter(|header| !header.name.eq_ignore_ascii_case(b"content-length"));
-        let written = match http_req_call::write_stop(
-            &mut self.writer,
-            call.id(),
-            reply.status,
-            headers,
-            Some(reply.body.as_slice()),
-        ) {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await),
-            Err(error) => Err(error),
-        };
-        self.answered(written, token, call).await
-    }
-
-    async fn pass_response(
-        &mut self,
-        token: &Token,
-        call: &Call,
-        started: Instant,
-    ) -> Result<(), CallError> {
-        let no_body_allowed = is_bodiless(call.status());
-        // The gateway goes by what the upstream sent, whatever status a plugin has put in its place.
-        let no_body_came = is_bodiless(call.upstream_status()) && call.changed_body().is_none();
-        let bodiless = no_body_allowed || no_body_came;
-        let head = !bodiless
+    fn has_to_know_the_method(&self, call: &CallBox) -> bool {
+        self.conversation.shared.limits.ask_method_for_head
+            && !has_no_body(call)
             && call.changed_body().is_none()
-            && self.shared.limits.ask_method_for_head
-            && self.is_head(call, started).await?;
-        let body = if bodiless || head {
-            Some(NO_BODY)
-        } else {
-            call.changed_body()
-        };
-        let status = if body == Some(NO_BODY) {
-            Some(call.status())
-        } else {
-            call.changed_status()
-        };
-        // Everything to keep is sent: with nothing set, the gateway drops Content-Type and
-        // Location; with one header set, all the others.
-        let headers = call
-            .headers()
-            .filter(|header| !written_by_the_gateway(header.name, head));
-        let answer =
-            http_resp_call::write_answer(&mut self.writer, call.id(), status, headers, body);
-        let written = match answer {
-            Ok(frame) => Ok(self.connection.write_answer(frame).await),
-            Err(error) => Err(error),
-        };
-        self.answered(written, token, call).await
     }
 
-    async fn is_head(&mut self, call: &Call, started: Instant) -> Result<bool, CallError> {
+    async fn is_head(&mut self, open: &OpenCall, call: &CallBox) -> Result<bool, CallError> {
         let question = Question::Variable(b"request_method"[..].into());
         let questions = call.questions();
         if !questions.answered(&question) {
-            let mut gateway = ConnectedGateway {
-                connection: &mut self.connection,
-                writer: &mut self.writer,
-                unread_answers: &mut self.unread_answers,
-                rounds_left: 1,
-            };
-            let deadline = started + self.shared.pipeline.call_budget;
+            let deadline = open.started + self.conversation.shared.pipeline.call_budget;
+            let mut gateway = self.gateway();
+            gateway.rounds_left = 1;
             match tokio::time::timeout_at(deadline, gateway.ask(&question)).await {
                 Ok(Ok(answer)) => questions.answer(question, answer),
                 Ok(Err(Gone)) => return Err(ReadError::ClosedInside.into()),
@@ -500,189 +460,17 @@ impl Conversation {
         Ok(method == Some(b"HEAD"))
     }
 
-    /// What came of an answer that plugins have made: one that cannot be sent is a failed call.
-    async fn answered(
-        &mut self,
-        written: Result<Result<(), ReadError>, FrameTooLarge>,
-        token: &Token,
-        call: &Call,
-    ) -> Result<(), CallError> {
-        let failed = match written {
-            Ok(Err(error @ ReadError::OutOfMemory(..))) => Failed::NoRoom(error),
-            Ok(written) => return Ok(written?),
-            Err(error) => Failed::AnswerTooLarge(error),
-        };
-        self.fail(call.phase(), token, call.id(), &failed).await
-    }
-
-    /// Fails closed, as far as the phase allows, and says why in the log.
-    async fn fail(
-        &mut self,
-        phase: Phase,
-        token: &Token,
-        id: u32,
-        failed: &Failed<'_>,
-    ) -> Result<(), CallError> {
-        let now = Instant::now().into_std();
-        let kind = (token.number(), failed.kind());
-        if let Some(left_out) = self.shared.throttle.allow(&kind, now) {
-            tracing::warn!(
-                route = %token.key(),
-                request_id = id,
-                phase = ?phase,
-                reason = %failed,
-                left_out,
-                "a call failed closed"
-            );
-        }
-        let closed_by_status = phase == Phase::Response
-            && self.shared.limits.response_failure == ResponseFailure::Status503;
-        if closed_by_status {
-            let headers = [Entry {
-                name: b"Content-Type",
-                value: Some(b"text/plain; charset=utf-8"),
-            }];
-            let frame = http_resp_call::write_answer(
-                &mut self.writer,
-                id,
-                Some(503),
-                headers,
-                Some(RESPONSE_FAILED),
-            )
-            .expect("a short answer fits a frame");
-            return Ok(self.connection.write_answer(frame).await?);
-        }
-        Ok(self.send_error(err::Code::ServiceUnavailable).await?)
-    }
-
-    fn longest_body(&self) -> u64 {
-        self.shared
-            .limits
-            .max_frame_bytes
-            .saturating_sub(ANSWER_OVERHEAD) as u64
-    }
-}
-
-enum NoChain {
-    Refused(Arc<Refused>),
-    TimeIsUp,
-}
-
-fn log_skipped(shared: &Shared, token: &Token, id: u32, failure: &PluginFailure) {
-    let now = Instant::now().into_std();
-    let kind = (token.number(), "skipped", failure.plugin.as_str());
-    if let Some(left_out) = shared.throttle.allow(&kind, now) {
-        tracing::warn!(
-            route = %token.key(),
-            request_id = id,
-            plugin = %failure.plugin,
-            version = %failure.version,
-            reason = %failure.reason,
-            left_out,
-            "a plugin failed on a call and was skipped, as its failure policy says"
-        );
-    }
-}
-
-/// Whether a response of this status has no body, by HTTP.
-fn is_bodiless(status: u16) -> bool {
-    matches!(status, 204 | 304)
-}
-
-/// Headers of a response that the gateway has to write itself: what a plugin sent would be believed
-/// and could cut the body short. For HEAD there is no body, and the length is what was asked for.
-fn written_by_the_gateway(name: &[u8], head: bool) -> bool {
-    name.eq_ignore_ascii_case(b"connection")
-        || name.eq_ignore_ascii_case(b"transfer-encoding")
-        || (!head && name.eq_ignore_ascii_case(b"content-length"))
-}
-
-/// The gateway behind a connection, while a call is open on it.
-struct ConnectedGateway<'a> {
-    connection: &'a mut Connection,
-    writer: &'a mut FrameWriter,
-    unread_answers: &'a mut u32,
-    rounds_left: u32,
-}
-
-impl Gateway for ConnectedGateway<'_> {
-    async fn ask(&mut self, question: &Question) -> Result<Answer, Gone> {
-        let Some(left) = self.rounds_left.checked_sub(1) else {
-            return Ok(Answer::Refused(AskStatus::TOO_MANY_QUESTIONS));
-        };
-        self.rounds_left = left;
-        self.exchange(question).await.map_err(|error| {
-            tracing::debug!(%error, "the gateway went away while it was asked");
-            Gone
-        })
-    }
-
-    fn passes_to(&mut self, generation: u64) {
-        self.connection.set_plugin(generation);
-    }
-}
-
-impl ConnectedGateway<'_> {
-    async fn exchange(&mut self, question: &Question) -> Result<Answer, CallError> {
-        let asked = match question {
-            Question::Variable(name) => extra_info::Question::Var(name),
-            Question::RequestBody => extra_info::Question::RequestBody,
-            Question::ResponseBody => extra_info::Question::ResponseBody,
-        };
-        let Ok(frame) = extra_info::write_question(self.writer, asked) else {
-            // The name of a variable that no frame can carry exists nowhere.
-            return Ok(Answer::Absent);
-        };
-        self.connection.write_question(frame).await?;
-        *self.unread_answers += 1;
-        loop {
-            let read = self.connection.read_frame().await;
-            match read {
-                Ok(FrameType::ExtraInfo) => {}
-                Ok(other) => return Err(CallError::OutOfPlace(other)),
-                Err(ReadError::OutOfMemory(..)) => {
-                    // First, since the skipping may be given up and goes on with the next frame.
-                    *self.unread_answers -= 1;
-                    self.connection.skip_frame().await?;
-                    if *self.unread_answers == 0 {
-                        return Ok(Answer::Refused(AskStatus::OUT_OF_MEMORY));
-                    }
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            }
-            *self.unread_answers -= 1;
-            if *self.unread_answers == 0 {
-                return self.take_answer();
-            }
-            // The answer to a question that nobody waits for any more.
-            self.connection.consume();
+    fn gateway(&mut self) -> ConnectedGateway<'_> {
+        ConnectedGateway {
+            connection: &mut self.conversation.connection,
+            writer: &mut self.scratch.writer,
+            unread_answers: &mut self.conversation.unread_answers,
+            rounds_left: self.conversation.shared.limits.max_extra_info_rounds,
         }
     }
+}
 
-    fn take_answer(&mut self) -> Result<Answer, CallError> {
-        let frame = self.connection.incoming.frame();
-        let data = frame.map_or(&[][..], |frame| frame.data());
-        let view = extra_info::AnswerView::parse(data)?;
-        let mut answer = match view.result() {
-            None => Answer::Absent,
-            Some(value) if value.len() <= COPIED_BYTES => Answer::Value(value.into()),
-            Some(value) => {
-                let (start, len) = (span_start(data, value), value.len());
-                match self.connection.take_frame() {
-                    Ok((frame, memory)) => {
-                        return Ok(Answer::Frame(LongValue::new(frame, start, len, memory)));
-                    }
-                    Err(_) => Answer::Refused(AskStatus::OUT_OF_MEMORY),
-                }
-            }
-        };
-        if let Answer::Value(copy) = &answer
-            && self.connection.keep_copy(copy.len()).is_err()
-        {
-            answer = Answer::Refused(AskStatus::OUT_OF_MEMORY);
-        }
-        self.connection.consume();
-        Ok(answer)
-    }
+fn longest_body(shared: &Shared) -> u64 {
+    let longest = shared.limits.max_frame_bytes;
+    longest.saturating_sub(ANSWER_OVERHEAD) as u64
 }

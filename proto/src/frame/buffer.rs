@@ -150,6 +150,11 @@ impl FrameBuffer {
         self.filled = received_end - frame_end;
     }
 
+    /// Forgets everything that was received; memory is kept.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+    }
+
     /// Whether bytes have arrived behind a complete first frame.
     #[must_use]
     pub fn has_following_bytes(&self) -> bool {
