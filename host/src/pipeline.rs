@@ -142,7 +142,7 @@ pub enum Progress {
     /// To its end.
     Ended(End),
     /// To something that has to be waited for.
-    Waits(Box<Run>),
+    Waits(Run),
 }
 
 /// A chain that waits: for a plugin, for what a plugin needs, or for a thread to run it on.
@@ -222,18 +222,18 @@ pub fn begin<G: Gateway>(
     };
     match course.advance(pipeline, chain, call, gateway, on_skipped, context) {
         Ok(end) => Progress::Ended(end),
-        Err(waiting) => Progress::Waits(Box::new(Run {
+        Err(waiting) => Progress::Waits(Run {
             chain: Arc::clone(chain),
             course,
             waiting,
-        })),
+        }),
     }
 }
 
 impl Run {
     /// Waits, and runs the chain to its end.
     pub async fn finish<G: Gateway>(
-        self: Box<Self>,
+        self,
         pipeline: &Pipeline,
         gateway: &mut G,
         mut on_skipped: impl FnMut(&PluginFailure),
@@ -242,13 +242,14 @@ impl Run {
             chain,
             mut course,
             mut waiting,
-        } = *self;
+        } = self;
         loop {
             let link = &chain.links[course.at];
             let ended = match waiting {
                 Waiting::Link(call) => run_link(pipeline, link, call, &course, gateway).await,
                 Waiting::Plugin(future) => {
-                    drive(future, &course.questions, gateway, course.deadline).await
+                    let polled = true;
+                    drive(future, polled, &course.questions, gateway, course.deadline).await
                 }
             };
             let mut call = match course.judge(pipeline, link, ended, &mut on_skipped) {
@@ -422,7 +423,7 @@ async fn run_link<G: Gateway>(
     match generation.execution() {
         Execution::Async => {
             let future = begin_plugin(&link.configured, phase, call);
-            drive(future, questions, gateway, deadline).await
+            drive(future, false, questions, gateway, deadline).await
         }
         Execution::Blocking => {
             let Some(place) = pipeline.pool.place(deadline).await else {
@@ -433,7 +434,7 @@ async fn run_link<G: Gateway>(
                 // Plugin and configuration stay in use until it has returned, however late.
                 begin_plugin(&configured, phase, call).await
             });
-            drive(future, questions, gateway, deadline).await
+            drive(future, false, questions, gateway, deadline).await
         }
     }
 }

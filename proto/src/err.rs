@@ -60,9 +60,6 @@ impl AnswerView {
 /// Writes an error frame.
 pub fn write(writer: &mut FrameWriter, code: Code) -> &[u8] {
     writer
-        .frame(FrameType::Error, |w| {
-            let code = wire::Code(code as u8);
-            Ok(wire::Resp::create(w.builder(), &wire::RespArgs { code }))
-        })
+        .frame(FrameType::Error, |w| w.table([(code as u8).into()]))
         .expect("one number fits a frame")
 }

@@ -104,28 +104,15 @@ pub fn write_question<'w>(
     question: Question<'_>,
 ) -> Result<&'w [u8], FrameTooLarge> {
     writer.frame(FrameType::ExtraInfo, |w| {
-        let (info_type, info) = match question {
+        let (kind, info) = match question {
             Question::Var(name) => {
                 let name = Some(w.bytes(name)?);
-                let var = wire::Var::create(w.builder(), &wire::VarArgs { name });
-                (wire::Info::Var, var.as_union_value())
+                (wire::Info::Var, w.table([name.into()])?)
             }
-            Question::RequestBody => {
-                let body = wire::ReqBody::create(w.builder(), &wire::ReqBodyArgs {});
-                (wire::Info::ReqBody, body.as_union_value())
-            }
-            Question::ResponseBody => {
-                let body = wire::RespBody::create(w.builder(), &wire::RespBodyArgs {});
-                (wire::Info::RespBody, body.as_union_value())
-            }
+            Question::RequestBody => (wire::Info::ReqBody, w.table([])?),
+            Question::ResponseBody => (wire::Info::RespBody, w.table([])?),
         };
-        Ok(wire::Req::create(
-            w.builder(),
-            &wire::ReqArgs {
-                info_type,
-                info: Some(info),
-            },
-        ))
+        w.table([kind.0.into(), info.into()])
     })
 }
 
@@ -139,6 +126,6 @@ pub fn write_answer<'w>(
 ) -> Result<&'w [u8], FrameTooLarge> {
     writer.frame(FrameType::ExtraInfo, |w| {
         let result = w.optional_bytes(result)?;
-        Ok(wire::Resp::create(w.builder(), &wire::RespArgs { result }))
+        w.table([result.into()])
     })
 }

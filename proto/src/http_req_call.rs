@@ -5,11 +5,11 @@
 
 use crate::entries::{Entries, Entry, EntryPlaces};
 use crate::frame::{FrameTooLarge, FrameType};
-use crate::generated::a6::{self, httpreq_call as wire};
+use crate::generated::a6::httpreq_call as wire;
 use crate::invalid::InvalidFrame;
 use crate::method::Method;
 use crate::verify::{Message, Union};
-use crate::writer::{FrameWriter, WrittenUnion};
+use crate::writer::{FrameWriter, Position};
 
 /// A request as the runner reads it.
 #[derive(Clone, Copy, Debug)]
@@ -256,16 +256,15 @@ where
         let path = Some(w.bytes(request.path)?);
         let args = w.entries(request.args)?;
         let headers = w.entries(request.headers)?;
-        let fields = wire::ReqArgs {
-            id: request.id,
-            src_ip,
-            method: a6::Method(request.method as u8),
-            path,
-            args,
-            headers,
-            conf_token: request.conf_token,
-        };
-        Ok(wire::Req::create(w.builder(), &fields))
+        w.table([
+            request.id.into(),
+            src_ip.into(),
+            (request.method as u8).into(),
+            path.into(),
+            args.into(),
+            headers.into(),
+            request.conf_token.into(),
+        ])
     })
 }
 
@@ -273,7 +272,7 @@ where
 pub fn write_unchanged(writer: &mut FrameWriter, id: u32) -> &[u8] {
     writer
         .frame(FrameType::HttpReqCall, |w| {
-            Ok(answer(w, id, wire::Action::NONE, None))
+            answer(w, id, wire::Action::NONE, None)
         })
         .expect("one number fits a frame")
 }
@@ -292,20 +291,8 @@ pub fn write_stop<'w, 'e>(
     writer.frame(FrameType::HttpReqCall, |w| {
         let body = w.optional_bytes(body)?;
         let headers = w.entries(headers)?;
-        let stop = wire::Stop::create(
-            w.builder(),
-            &wire::StopArgs {
-                status,
-                headers,
-                body,
-            },
-        );
-        Ok(answer(
-            w,
-            id,
-            wire::Action::Stop,
-            Some(stop.as_union_value()),
-        ))
+        let stop = w.table([status.into(), headers.into(), body.into()])?;
+        answer(w, id, wire::Action::Stop, Some(stop))
     })
 }
 
@@ -329,35 +316,22 @@ where
         let headers = w.entries(rewrite.headers)?;
         let args = w.entries(rewrite.args)?;
         let resp_headers = w.entries(rewrite.resp_headers)?;
-        let fields = wire::RewriteArgs {
-            path,
-            headers,
-            args,
-            resp_headers,
-            body,
-        };
-        let rewrite = wire::Rewrite::create(w.builder(), &fields);
-        Ok(answer(
-            w,
-            id,
-            wire::Action::Rewrite,
-            Some(rewrite.as_union_value()),
-        ))
+        let rewrite = w.table([
+            path.into(),
+            headers.into(),
+            args.into(),
+            resp_headers.into(),
+            body.into(),
+        ])?;
+        answer(w, id, wire::Action::Rewrite, Some(rewrite))
     })
 }
 
 fn answer(
     writer: &mut FrameWriter,
     id: u32,
-    action_type: wire::Action,
-    action: Option<WrittenUnion>,
-) -> flatbuffers::WIPOffset<wire::Resp<'static>> {
-    wire::Resp::create(
-        writer.builder(),
-        &wire::RespArgs {
-            id,
-            action_type,
-            action,
-        },
-    )
+    kind: wire::Action,
+    action: Option<Position>,
+) -> Result<Position, FrameTooLarge> {
+    writer.table([id.into(), kind.0.into(), action.into()])
 }

@@ -136,15 +136,7 @@ pub fn write_request<'w, 'e>(
 ) -> Result<&'w [u8], FrameTooLarge> {
     writer.frame(FrameType::HttpRespCall, |w| {
         let headers = w.entries(headers)?;
-        Ok(wire::Req::create(
-            w.builder(),
-            &wire::ReqArgs {
-                id,
-                status,
-                headers,
-                conf_token,
-            },
-        ))
+        w.table([id.into(), status.into(), headers.into(), conf_token.into()])
     })
 }
 
@@ -163,12 +155,7 @@ pub fn write_answer<'w, 'e>(
     writer.frame(FrameType::HttpRespCall, |w| {
         let body = w.optional_bytes(body)?;
         let headers = w.entries(headers)?;
-        let fields = wire::RespArgs {
-            id,
-            status: status.unwrap_or(0),
-            headers,
-            body,
-        };
-        Ok(wire::Resp::create(w.builder(), &fields))
+        let status = status.unwrap_or(0);
+        w.table([id.into(), status.into(), headers.into(), body.into()])
     })
 }

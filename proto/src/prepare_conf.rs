@@ -81,18 +81,13 @@ pub fn write_request<'w, 'e>(
     writer.frame(FrameType::PrepareConf, |w| {
         let conf = w.entries(conf)?;
         let key = w.optional_bytes(key)?;
-        Ok(wire::Req::create(w.builder(), &wire::ReqArgs { conf, key }))
+        w.table([conf.into(), key.into()])
     })
 }
 
 /// Writes the token for a configuration.
 pub fn write_answer(writer: &mut FrameWriter, conf_token: u32) -> &[u8] {
     writer
-        .frame(FrameType::PrepareConf, |w| {
-            Ok(wire::Resp::create(
-                w.builder(),
-                &wire::RespArgs { conf_token },
-            ))
-        })
+        .frame(FrameType::PrepareConf, |w| w.table([conf_token.into()]))
         .expect("one number fits a frame")
 }

@@ -38,14 +38,25 @@ enum Event {
 /// Polls `future` until it ends, its deadline passes or the gateway is gone. A future that is given
 /// up is dropped here; what it touches belongs to it. What comes after the deadline comes too late,
 /// also from a plugin that kept its thread until then.
+///
+/// Where the task has polled it just now (`polled`), its first question is put before it is polled again.
 pub(super) async fn drive<G: Gateway>(
     mut future: impl Future<Output = Outcome> + Unpin,
+    polled: bool,
     questions: &Arc<Questions>,
     gateway: &mut G,
     deadline: Instant,
 ) -> Ended {
+    let mut polled = polled;
     loop {
-        let mut next = poll_fn(|context| next_event(&mut future, questions, context));
+        let mut next = poll_fn(|context| {
+            if std::mem::take(&mut polled)
+                && let Some(question) = questions.next_for_gateway(context.waker())
+            {
+                return Poll::Ready(Event::Asks(question));
+            }
+            next_event(&mut future, questions, context)
+        });
         // A plugin that never waits is through with its first poll, and needs no timer.
         let event = match poll_immediate(&mut next).await {
             Some(event) => event,

@@ -108,7 +108,7 @@ enum Step {
     /// The chain is still being compiled.
     Compiling(OpenCall, CallBox),
     /// The chain waits for something.
-    Running(OpenCall, Box<Run>),
+    Running(OpenCall, Run),
     /// The chain is through, and it has to be known whether the client has asked with HEAD.
     AskingMethod(OpenCall, CallBox),
 }
