@@ -41,6 +41,7 @@ mod gateway_recordings;
 mod gateway_routes;
 mod kept;
 mod kept_by_workers;
+mod kit;
 mod lifecycle;
 mod loading;
 mod logs;

@@ -124,6 +124,12 @@ impl ClientResponse {
         found.map(Field::value)
     }
 
+    /// Names and values of all headers.
+    pub fn all_headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let headers = self.headers.iter();
+        headers.map(|header| (header.name.as_slice(), header.value()))
+    }
+
     /// The body.
     pub fn body(&self) -> &[u8] {
         &self.body

@@ -123,14 +123,14 @@ pub(super) fn responded(response: &UpstreamResponse, call: &Call) -> ClientRespo
     let mut headers = call.headers.now.clone();
     headers.retain(|header| !written_by_the_gateway(&header.name));
     let status = call.status.unwrap_or(response.status);
-    let body = call.body.as_ref().unwrap_or(&response.body);
-    let none_came = bodiless(response.status) && call.body.is_none();
-    let none = bodiless(status) || none_came || response.request.method == Method::HEAD;
-    answer(
-        status,
-        headers,
-        if none { Vec::new() } else { body.clone() },
-    )
+    let body = match &call.body {
+        _ if bodiless(status) || response.request.method == Method::HEAD => &[],
+        Some(body) => body.as_slice(),
+        // Without a byte, the gateway would send the request upstream a second time.
+        None if bodiless(response.status) => b" ",
+        None => &response.body,
+    };
+    answer(status, headers, body.to_vec())
 }
 
 /// A response that no plugin has looked at, with the headers that plugins recorded for it.

@@ -85,6 +85,12 @@ impl UpstreamRequest {
         found.map(Field::value)
     }
 
+    /// Names and values of all headers.
+    pub fn all_headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let headers = self.headers.iter();
+        headers.map(|header| (header.name.as_slice(), header.value()))
+    }
+
     /// The body.
     pub fn body(&self) -> &[u8] {
         &self.body
