@@ -299,7 +299,7 @@ fn remember_panics() {
 
 /// The same for a process that tests plugins: what panics there may be the test, so each panic is
 /// told as before, too.
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", doc))]
 pub(crate) fn tell_panics_of_tests() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();

@@ -61,7 +61,7 @@ pub mod build_info;
 
 mod fields;
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", doc))]
 pub mod testing;
 
 pub use action::{Action, Reply};

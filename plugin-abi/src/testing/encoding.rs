@@ -1,52 +1,25 @@
 //! Paths and queries between what travels and what plugins see, as the gateway takes them apart and
 //! puts them together again.
 
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode, percent_encode};
-
 use super::fields::Field;
 
-/// What would end a path, or is no readable ASCII; a percent sign of a decoded path is itself.
-const IN_PATH: AsciiSet = CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'\\')
-    .add(b'^')
-    .add(b'`')
-    .add(b'{')
-    .add(b'|')
-    .add(b'}');
-
-const IN_QUERY: AsciiSet = NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b'!')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
-
-const IN_HEADER: AsciiSet = CONTROLS.remove(b'\t');
-
-/// A path for a request line.
+/// A path for a request line: what would end it, or is no readable ASCII, becomes `%XX`; so does `%`.
 pub(super) fn path(decoded: &[u8]) -> String {
-    percent_encode(decoded, &IN_PATH).to_string()
+    percent(decoded, |byte| {
+        byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte)
+    })
 }
 
 /// A query of decoded arguments; one without value is its name alone.
 pub(super) fn query(arguments: &[Field]) -> String {
-    let written = arguments.iter().map(|argument| {
-        let name = percent_encode(&argument.name, &IN_QUERY);
-        match &argument.value {
-            Some(value) => format!("{name}={}", percent_encode(value, &IN_QUERY)),
-            None => name.to_string(),
-        }
+    let component = |text: &[u8]| {
+        percent(text, |byte| {
+            byte.is_ascii_alphanumeric() || b"-._~!*'()".contains(&byte)
+        })
+    };
+    let written = arguments.iter().map(|argument| match &argument.value {
+        Some(value) => format!("{}={}", component(&argument.name), component(value)),
+        None => component(&argument.name),
     });
     written.collect::<Vec<_>>().join("&")
 }
@@ -55,9 +28,8 @@ pub(super) fn query(arguments: &[Field]) -> String {
 pub(super) fn header_value(value: &[u8]) -> Vec<u8> {
     let mut written = Vec::with_capacity(value.len());
     for byte in value {
-        let ends_the_line = byte.is_ascii_control() && *byte != b'\t';
-        match ends_the_line {
-            true => written.extend(percent_encode(&[*byte], &IN_HEADER).to_string().bytes()),
+        match byte.is_ascii_control() && *byte != b'\t' {
+            true => written.extend(format!("%{byte:02X}").bytes()),
             false => written.push(*byte),
         }
     }
@@ -66,7 +38,7 @@ pub(super) fn header_value(value: &[u8]) -> Vec<u8> {
 
 /// The arguments of a query, decoded.
 pub(super) fn arguments(query: &str) -> Vec<Field> {
-    let decode = |text: &str| percent_decode(text.replace('+', " ").as_bytes()).collect();
+    let decode = |text: &str| decoded(text.replace('+', " ").as_bytes());
     query
         .split('&')
         .map(|part| match part.split_once('=') {
@@ -83,9 +55,43 @@ pub(super) fn arguments(query: &str) -> Vec<Field> {
         .collect()
 }
 
+fn percent(bytes: &[u8], stays: impl Fn(u8) -> bool) -> String {
+    let mut written = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match stays(byte) {
+            true => written.push(char::from(byte)),
+            false => written.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    written
+}
+
+/// Percent signs that begin no byte stay as they are.
+pub(super) fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        let byte = after
+            .first_chunk::<2>()
+            .filter(|_| first == b'%')
+            .and_then(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+        if byte.is_some() {
+            rest = &after[2..];
+        }
+        bytes.push(byte.unwrap_or(first));
+    }
+    bytes
+}
+
+fn digit(digit: u8) -> Option<u8> {
+    let digit = char::from(digit).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
 /// A path as plugins see it: decoded, without dots and doubled slashes; none above the root.
 pub(super) fn normal_path(encoded: &str) -> Option<Vec<u8>> {
-    let decoded: Vec<u8> = percent_decode(encoded.as_bytes()).collect();
+    let decoded = decoded(encoded.as_bytes());
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut ends_in_directory = true;
     for segment in decoded.split(|byte| *byte == b'/') {
@@ -126,13 +132,17 @@ mod tests {
 
     #[test]
     fn arguments_are_taken_apart_and_put_together() {
-        let taken = arguments("a+b=%26%3D/%ff&z&&=no&e=");
+        let taken = arguments("a+b=%26%3D/%ff&z&&=no&e=&f=100%&g=%zz%4");
         assert_eq!(taken[0], Field::new("a b", b"&=/\xff"));
         assert_eq!(
             (taken[1].value.as_ref(), taken[2].value()),
             (None, &b""[..])
         );
-        assert_eq!(query(&taken), "a%20b=%26%3D%2F%FF&z&e=");
+        assert_eq!(
+            taken[3..],
+            [Field::new("f", "100%"), Field::new("g", "%zz%4")]
+        );
+        assert_eq!(query(&taken[..3]), "a%20b=%26%3D%2F%FF&z&e=");
     }
 
     #[test]

@@ -39,8 +39,7 @@ impl UpstreamRequest {
     #[track_caller]
     pub fn path(&self) -> String {
         let path = self.uri.split('?').next().unwrap_or_default();
-        let decoded: Vec<u8> = percent_encoding::percent_decode(path.as_bytes()).collect();
-        text("the path", &decoded).to_owned()
+        text("the path", &encoding::decoded(path.as_bytes())).to_owned()
     }
 
     /// The first value of an argument, decoded; an argument without a value gives an empty one.
