@@ -6,7 +6,10 @@
 mod call;
 mod check;
 mod control;
+mod dev;
 mod gateway;
+mod leash;
+mod new;
 mod output;
 mod run;
 mod version;
@@ -37,6 +40,8 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Call(Box<call::CallArgs>),
+    New(new::NewArgs),
+    Dev(dev::DevArgs),
     Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
     Rehearse(check::RehearseArgs),
@@ -50,6 +55,7 @@ enum Command {
     Version(version::VersionArgs),
     UpgradeHost(control::UpgradeHostArgs),
     Worker(worker::WorkerArgs),
+    Leash(leash::LeashArgs),
     Resume(run::ResumeArgs),
     Heir(run::HeirArgs),
 }
@@ -59,6 +65,8 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
+        Command::New(args) => new::new(&args),
+        Command::Dev(args) => dev::dev(&args),
         Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
         Command::Rehearse(_) => check::rehearse(),
@@ -74,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => run::resume(args),
         Command::Heir(_) => run::heir(),
         Command::Worker(args) => worker::worker(args),
+        Command::Leash(args) => leash::leash(&args),
     };
     ExitCode::from(code)
 }

@@ -12,9 +12,9 @@ use std::{
     cell::RefCell,
     future::Future,
     mem::ManuallyDrop,
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Once, OnceLock},
     task::{Context, Poll},
 };
 
@@ -288,21 +288,39 @@ fn take_last_panic() -> Option<String> {
         .flatten()
 }
 
+/// This library's panic hook is set once.
+static HOOK: Once = Once::new();
+
 /// Keeps the message and place of panics for [`Failure`], instead of printing them to standard
 /// error, which is the gateway's error log. The hook is this library's own.
 fn remember_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(String::new, |location| {
-            format!(" at {}:{}", location.file(), location.line())
-        });
-        let message = format!("{}{place}", text_of(info.payload()));
-        // Fails only while the thread is being torn down, where nobody is left to ask.
-        let _ = LAST_PANIC.try_with(|last| {
-            if let Ok(mut last) = last.try_borrow_mut() {
-                *last = Some(message);
-            }
-        });
-    }));
+    HOOK.call_once(|| std::panic::set_hook(Box::new(remember)));
+}
+
+/// The same for a process that tests plugins: what panics there may be the test, so each panic is
+/// told as before, too.
+#[cfg(any(feature = "testing", doc))]
+pub(crate) fn tell_panics_of_tests() {
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            remember(info);
+            before(info);
+        }));
+    });
+}
+
+fn remember(info: &PanicHookInfo<'_>) {
+    let place = info.location().map_or_else(String::new, |location| {
+        format!(" at {}:{}", location.file(), location.line())
+    });
+    let message = format!("{}{place}", text_of(info.payload()));
+    // Fails only while the thread is being torn down, where nobody is left to ask.
+    let _ = LAST_PANIC.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = Some(message);
+        }
+    });
 }
 
 /// A value of the author's whose drop may panic.

@@ -30,7 +30,7 @@
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
 //! its methods see and decide), [`configuration`], [`time`] and [`logging`] (what the host does for
-//! a plugin). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
+//! a plugin), and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
 //! [`abi`] (the binary contract, which no author needs) and [`build_info`] (what a library says
 //! about itself before it is loaded).
 //!
@@ -60,6 +60,9 @@ pub mod abi;
 pub mod build_info;
 
 mod fields;
+
+#[cfg(any(feature = "testing", doc))]
+pub mod testing;
 
 pub use action::{Action, Reply};
 pub use anyhow::{Error, Result};

@@ -1,6 +1,6 @@
 //! Waiting without holding a thread: the host keeps the time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::export::host;
 
@@ -15,4 +15,21 @@ pub async fn sleep(duration: Duration) {
         .expect("only a plugin that plugin-host has loaded can sleep")
         .sleep(nanoseconds)
         .await;
+}
+
+/// The time, for measuring how much of it has passed. In a plugin's tests it is the test's
+/// ([`Gateway::advance`](crate::testing::Gateway::advance)), where [`Instant::now`] goes on by itself.
+///
+/// ```
+/// use plugin_abi::prelude::*;
+///
+/// let began = time::now();
+/// assert!(time::now() >= began);
+/// ```
+pub fn now() -> Instant {
+    #[cfg(feature = "testing")]
+    if let Some(now) = crate::testing::now() {
+        return now;
+    }
+    Instant::now()
 }

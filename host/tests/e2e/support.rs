@@ -1,6 +1,7 @@
 //! What the tests share: a running host, and a client that plays the gateway's side.
 
 pub(crate) mod bystanders;
+pub(crate) mod crates;
 mod gateway;
 mod host;
 pub(crate) mod http;

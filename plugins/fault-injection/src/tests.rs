@@ -1,66 +1,70 @@
-//! What can be said about `fault-injection` without a host.
+//! `fault-injection` in a fake gateway.
 
-#![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
-
-use serde_json::Value;
+use plugin_abi::testing::{Gateway, Loaded, Value, check_plugin_json, get, json};
 
 use super::*;
 
-fn refusal(raw: &str) -> String {
-    let refused = FaultInjection.configure(raw.as_bytes()).map(|_| ());
-    format!("{:#}", refused.unwrap_err())
+fn plugin() -> Loaded {
+    Gateway::new().load::<FaultInjection>()
+}
+
+/// How many of a thousand requests are answered by the plugin.
+fn hit(config: Value) -> usize {
+    let route = plugin().route(config);
+    let requests = (0..1_000).map(|_| get("/"));
+    let outcomes = route.requests(requests);
+    outcomes
+        .iter()
+        .filter(|outcome| !outcome.went_upstream())
+        .count()
 }
 
 #[test]
 fn without_a_percentage_every_request_is_hit() {
-    let config = FaultInjection
-        .configure(br#"{"http_status": 403, "body": "injected"}"#)
-        .unwrap();
-    assert_eq!(
-        (config.http_status, config.body.as_str(), config.percentage),
-        (403, "injected", 100)
-    );
+    let config = json!({ "http_status": 403, "body": "injected" });
+    let outcome = plugin().route(config.clone()).request(get("/"));
+    assert_eq!(outcome.client().status(), 403);
+    assert_eq!(outcome.client().text(), "injected");
+    assert_eq!(hit(config), 1_000);
 }
 
 #[test]
-fn the_whole_range_of_both_numbers_is_allowed() {
-    for (status, percentage) in [(200, 0), (599, 100)] {
-        let raw = format!(r#"{{"http_status": {status}, "percentage": {percentage}}}"#);
-        let config = FaultInjection.configure(raw.as_bytes()).unwrap();
-        assert_eq!(
-            (config.http_status, config.percentage),
-            (status, percentage)
-        );
-    }
+fn without_a_body_an_error_is_the_gateways_own_page() {
+    let outcome = plugin()
+        .route(json!({ "http_status": 502 }))
+        .request(get("/"));
+    assert!(outcome.client().is_error_page());
+}
+
+#[test]
+fn a_percentage_of_the_requests_is_hit_and_the_rest_passes() {
+    assert_eq!(hit(json!({ "http_status": 200, "percentage": 0 })), 0);
+    assert_eq!(hit(json!({ "http_status": 599, "percentage": 100 })), 1_000);
+    // Less likely to fail than the machine that runs it.
+    let half = hit(json!({ "http_status": 500, "percentage": 50 }));
+    assert!((250..750).contains(&half), "{half}");
 }
 
 #[test]
 fn a_status_that_the_gateway_cannot_deliver_is_refused() {
     for status in [0, 199, 600, 65_535] {
-        let reason = refusal(&format!(r#"{{"http_status": {status}}}"#));
+        let reason = plugin().refusal(json!({ "http_status": status }));
         assert!(
             reason.contains("http_status") && reason.contains("200 to 599"),
             "{reason}"
         );
     }
-    assert!(refusal("{}").contains("missing field `http_status`"));
+    let reason = plugin().refusal("{}");
+    assert!(reason.contains("missing field `http_status`"), "{reason}");
 }
 
 #[test]
 fn more_than_every_request_is_refused() {
-    let reason = refusal(r#"{"http_status": 500, "percentage": 101}"#);
+    let reason = plugin().refusal(json!({ "http_status": 500, "percentage": 101 }));
     assert!(reason.contains("percentage is 101"), "{reason}");
 }
 
 #[test]
 fn plugin_json_is_true_about_this_crate() {
-    let metadata: Value = serde_json::from_str(include_str!("../plugin.json")).unwrap();
-    assert_eq!(metadata["name"], env!("CARGO_PKG_NAME"));
-    assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(metadata["description"], env!("CARGO_PKG_DESCRIPTION"));
-    let schema = Value::from(schemars::schema_for!(Config));
-    assert!(
-        metadata["config_schema"] == schema,
-        "Config has changed: `config_schema` in plugin.json becomes\n{schema:#}"
-    );
+    check_plugin_json!(Config, include_str!("../plugin.json"));
 }

@@ -58,7 +58,7 @@ impl Configuration for Limiter {
         );
         Ok(Self {
             bucket: Mutex::new(Bucket::new(options.rate, options.burst)),
-            since: Instant::now(),
+            since: time::now(),
             rejected_code: options.rejected_code,
         })
     }
@@ -69,7 +69,7 @@ impl Limiter {
     fn take(&self, patience: Duration) -> Option<Duration> {
         // Nothing panics while the lock is held; if it ever did, the bucket would still be whole.
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.take(self.since.elapsed(), patience)
+        bucket.take(time::now() - self.since, patience)
     }
 }
 

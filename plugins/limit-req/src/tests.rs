@@ -1,42 +1,80 @@
-//! What can be said about `limit-req` without a host: its options, and the bucket on a clock of the
-//! test's own.
+//! `limit-req` in a fake gateway, on a clock of the test's own; and its bucket, with any traffic.
 
 #![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
 
+use plugin_abi::testing::{Gateway, Loaded, Outcome, check_plugin_json, get, json};
 use proptest::prelude::*;
-use serde_json::Value;
 
 use super::*;
 
 const FOREVER: Duration = Duration::MAX;
 
-fn refusal(raw: &str) -> String {
-    format!(
-        "{:#}",
-        Limiter::parse(raw.as_bytes()).map(|_| ()).unwrap_err()
-    )
+fn plugin() -> Loaded {
+    Gateway::new().load::<LimitReq>()
 }
 
 #[test]
 fn without_a_burst_nothing_waits_and_the_refusal_is_503() {
-    let limiter = Limiter::parse(br#"{"rate": 0.001}"#).unwrap();
-    assert_eq!(limiter.take(FOREVER), Some(Duration::ZERO));
-    assert_eq!(limiter.take(FOREVER), None);
-    assert_eq!(limiter.rejected_code, 503);
+    let route = plugin().route(json!({ "rate": 0.001 }));
+    let first = route.request(get("/"));
+    assert!(first.went_upstream() && first.took().is_zero());
+    assert_eq!(route.request(get("/")).client().status(), 503);
+}
+
+#[test]
+fn excess_waits_for_its_turn_and_the_rest_is_refused_as_the_route_says() {
+    let gateway = Gateway::new();
+    let plugin = gateway.load::<LimitReq>();
+    let route = plugin.route(json!({ "rate": 2, "burst": 2, "rejected_code": 429 }));
+    let four = || (0..4).map(|_| get("/"));
+    let waited = |outcome: &Outcome| outcome.went_upstream().then(|| outcome.took().as_millis());
+    let outcomes = route.requests(four());
+    let waits: Vec<_> = outcomes.iter().map(waited).collect();
+    assert_eq!(waits, [Some(0), Some(500), Some(1_000), None]);
+    assert_eq!(outcomes[3].client().status(), 429);
+    // After the queue, and half a second of nothing, it is as at first.
+    gateway.advance(Duration::from_millis(500));
+    let waits: Vec<_> = route.requests(four()).iter().map(waited).collect();
+    assert_eq!(waits, [Some(0), Some(500), Some(1_000), None]);
+}
+
+#[test]
+fn each_route_has_a_limit_of_its_own() {
+    let plugin = plugin();
+    let (one, other) = (
+        plugin.route(json!({ "rate": 1 })),
+        plugin.route(json!({ "rate": 1 })),
+    );
+    assert!(one.request(get("/")).went_upstream());
+    assert!(!one.request(get("/")).went_upstream());
+    assert!(other.request(get("/")).went_upstream());
+}
+
+#[test]
+fn a_wait_that_the_call_has_no_time_for_is_a_refusal_at_once() {
+    let hasty = Gateway::new().call_budget(Duration::from_millis(400));
+    let route = hasty
+        .load::<LimitReq>()
+        .route(json!({ "rate": 2, "burst": 2 }));
+    let outcomes = route.requests([get("/"), get("/")]);
+    assert!(outcomes[0].went_upstream());
+    assert_eq!(outcomes[1].client().status(), 503);
+    assert!(outcomes[1].failures().is_empty() && outcomes[1].took().is_zero());
 }
 
 #[test]
 fn a_rate_of_nothing_or_less_is_refused() {
     for rate in ["0", "-1", "-0.0"] {
-        let reason = refusal(&format!(r#"{{"rate": {rate}}}"#));
+        let reason = plugin().refusal(format!(r#"{{"rate": {rate}}}"#));
         assert!(reason.starts_with("rate is"), "{reason}");
     }
-    assert!(refusal("{}").contains("missing field `rate`"));
+    let reason = plugin().refusal("{}");
+    assert!(reason.contains("missing field `rate`"), "{reason}");
 }
 
 #[test]
 fn a_refusal_that_the_gateway_cannot_deliver_is_refused() {
-    let reason = refusal(r#"{"rate": 1, "rejected_code": 600}"#);
+    let reason = plugin().refusal(json!({ "rate": 1, "rejected_code": 600 }));
     assert!(reason.starts_with("rejected_code is 600"), "{reason}");
 }
 
@@ -172,13 +210,5 @@ proptest! {
 
 #[test]
 fn plugin_json_is_true_about_this_crate() {
-    let metadata: Value = serde_json::from_str(include_str!("../plugin.json")).unwrap();
-    assert_eq!(metadata["name"], env!("CARGO_PKG_NAME"));
-    assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(metadata["description"], env!("CARGO_PKG_DESCRIPTION"));
-    let schema = Value::from(schemars::schema_for!(Options));
-    assert!(
-        metadata["config_schema"] == schema,
-        "Options has changed: `config_schema` in plugin.json becomes\n{schema:#}"
-    );
+    check_plugin_json!(Options, include_str!("../plugin.json"));
 }

@@ -1,69 +1,97 @@
-//! What can be said about `response-rewrite` without a host: its options and its filters.
+//! `response-rewrite` in a fake gateway.
 
-#![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
-
-use serde_json::{Value, json};
+use plugin_abi::testing::{
+    Asked, Gateway, Loaded, UpstreamResponse, Value, check_plugin_json, json, response,
+};
 
 use super::*;
 
-fn parsed(options: Value) -> Result<Rewrite> {
-    Rewrite::parse(options.to_string().as_bytes())
+fn plugin() -> Loaded {
+    Gateway::new().load::<ResponseRewrite>()
 }
 
 fn refusal(options: Value) -> String {
-    format!("{:#}", parsed(options).map(|_| ()).unwrap_err())
+    plugin().refusal(options)
 }
 
-/// What filters make of a body; none where they leave it alone.
-fn filtered(filters: Value, body: &str) -> Option<String> {
-    let rewrite = parsed(json!({ "filters": filters })).unwrap();
-    filter::apply(&rewrite.filters, body.as_bytes())
-        .unwrap()
-        .map(|body| String::from_utf8(body).unwrap())
+/// The body that the client gets of this one.
+fn filtered(filters: Value, body: &str) -> String {
+    let route = plugin().route(json!({ "filters": filters }));
+    let outcome = route.response(response(200).body(body));
+    outcome.client().text().to_owned()
+}
+
+fn page() -> UpstreamResponse {
+    response(200)
+        .header("Content-Type", "text/html")
+        .header("X-Old", "1")
+        .body("old")
 }
 
 #[test]
 fn nothing_said_changes_nothing() {
-    let rewrite = Rewrite::parse(b"").unwrap();
-    assert_eq!(rewrite.status, None);
-    assert!(rewrite.headers.is_empty() && rewrite.body.is_empty() && rewrite.filters.is_empty());
+    let outcome = plugin().route("").response(page());
+    let client = outcome.client();
+    assert_eq!((client.status(), client.text()), (200, "old"));
+    assert_eq!(client.header("content-type"), Some("text/html"));
+    assert_eq!(client.header("x-old"), Some("1"));
+    assert!(outcome.questions().is_empty());
+}
+
+#[test]
+fn status_headers_and_body_become_what_the_route_says() {
+    let options = json!({
+        "status": 404,
+        "headers": { "x-old": "2", "X-New": "3" },
+        "body": "new",
+    });
+    let outcome = plugin().route(options).response(page());
+    let client = outcome.client();
+    assert_eq!((client.status(), client.text()), (404, "new"));
+    assert_eq!(client.headers("x-old"), ["2"]);
+    assert_eq!(client.header("x-new"), Some("3"));
+    assert_eq!(client.header("content-type"), Some("text/html"));
+    // The body need not travel to be replaced.
+    assert!(outcome.questions().is_empty());
+}
+
+#[test]
+fn where_there_are_filters_the_body_of_the_route_is_ignored() {
+    let options = json!({ "body": "new", "filters": [{ "regex": "o", "replace": "0" }] });
+    let outcome = plugin().route(options).response(page());
+    assert_eq!(outcome.client().text(), "0ld");
+    assert_eq!(outcome.questions(), [Asked::ResponseBody]);
 }
 
 #[test]
 fn a_filter_replaces_once_unless_it_says_global() {
     let body = "1\n2\n3\n2";
     assert_eq!(
-        filtered(json!([{"regex": "2", "replace": "TWO"}]), body).unwrap(),
+        filtered(json!([{"regex": "2", "replace": "TWO"}]), body),
         "1\nTWO\n3\n2"
     );
     assert_eq!(
         filtered(
             json!([{"regex": "2", "scope": "once", "replace": "TWO"}]),
             body
-        )
-        .unwrap(),
+        ),
         "1\nTWO\n3\n2"
     );
     assert_eq!(
         filtered(
             json!([{"regex": "2", "scope": "global", "replace": "TWO"}]),
             body
-        )
-        .unwrap(),
+        ),
         "1\nTWO\n3\nTWO"
     );
 }
 
 #[test]
 fn where_no_filter_matches_the_body_is_left_alone() {
-    assert_eq!(
-        filtered(json!([{"regex": "zzz", "replace": "y"}]), "body"),
-        None
-    );
-    assert_eq!(
-        filtered(json!([{"regex": "zzz", "replace": "y"}]), ""),
-        None
-    );
+    for body in ["body", ""] {
+        let filters = json!([{"regex": "zzz", "replace": "y"}]);
+        assert_eq!(filtered(filters, body), body);
+    }
 }
 
 #[test]
@@ -73,7 +101,7 @@ fn each_filter_sees_what_the_one_before_it_left() {
         {"regex": "nowhere", "replace": "x"},
         {"regex": "b+", "replace": "c"},
     ]);
-    assert_eq!(filtered(filters, "ab").unwrap(), "c");
+    assert_eq!(filtered(filters, "ab"), "c");
 }
 
 #[test]
@@ -81,7 +109,7 @@ fn groups_can_be_used_in_the_replacement() {
     let filters = json!([{
         "regex": "(?<key>[a-z]+)=([0-9]+)", "scope": "global", "replace": "$2:${key}$$"
     }]);
-    assert_eq!(filtered(filters, "a=1,b=2").unwrap(), "1:a$,2:b$");
+    assert_eq!(filtered(filters, "a=1,b=2"), "1:a$,2:b$");
 }
 
 #[test]
@@ -90,32 +118,30 @@ fn empty_matches_are_replaced_between_all_bytes() {
         filtered(
             json!([{"regex": "", "scope": "global", "replace": "-"}]),
             "ab"
-        )
-        .unwrap(),
+        ),
         "-a-b-"
     );
 }
 
 #[test]
 fn a_body_need_not_be_text() {
-    let rewrite = parsed(json!({
+    let route = plugin().route(json!({
         "filters": [{"regex": "(?-u)\\xff", "scope": "global", "replace": "?"}]
-    }))
-    .unwrap();
-    let changed = filter::apply(&rewrite.filters, b"\xff\x00\xfe\xff").unwrap();
-    assert_eq!(changed.unwrap(), b"?\x00\xfe?");
+    }));
+    let outcome = route.response(response(200).body(b"\xff\x00\xfe\xff"));
+    assert_eq!(outcome.client().body(), b"?\x00\xfe?");
 }
 
 #[test]
 fn a_body_does_not_grow_without_bound() {
-    let rewrite = parsed(json!({
+    let route = plugin().route(json!({
         "filters": [{"regex": ".", "scope": "global", "replace": "x".repeat(100_000)}]
-    }))
-    .unwrap();
-    let error = filter::apply(&rewrite.filters, &[b'a'; 1_000]).unwrap_err();
-    let reason = format!("{error:#}");
+    }));
+    let outcome = route.response(response(200).body([b'a'; 1_000]));
+    assert_eq!(outcome.client().status(), 503);
+    let reason = outcome.failure();
     assert!(
-        reason.starts_with("filters[0]: ") && reason.contains("16777215"),
+        reason.starts_with("failed: filters[0]: ") && reason.contains("16777215"),
         "{reason}"
     );
 }
@@ -149,7 +175,8 @@ fn a_scope_that_does_not_exist_is_refused() {
 
 #[test]
 fn a_status_that_the_gateway_cannot_deliver_is_refused() {
-    assert_eq!(parsed(json!({"status": 599})).unwrap().status, Some(599));
+    let allowed = plugin().route(json!({"status": 599}));
+    assert_eq!(allowed.response(page()).client().status(), 599);
     for status in [0, 199, 600] {
         let reason = refusal(json!({ "status": status }));
         assert!(
@@ -167,13 +194,5 @@ fn a_header_that_cannot_be_is_refused() {
 
 #[test]
 fn plugin_json_is_true_about_this_crate() {
-    let metadata: Value = serde_json::from_str(include_str!("../plugin.json")).unwrap();
-    assert_eq!(metadata["name"], env!("CARGO_PKG_NAME"));
-    assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(metadata["description"], env!("CARGO_PKG_DESCRIPTION"));
-    let schema = Value::from(schemars::schema_for!(Options));
-    assert!(
-        metadata["config_schema"] == schema,
-        "Options has changed: `config_schema` in plugin.json becomes\n{schema:#}"
-    );
+    check_plugin_json!(Options, include_str!("../plugin.json"));
 }

@@ -1,26 +1,37 @@
-//! What can be said about `say` without a host.
+//! `say` in a fake gateway.
 
-#![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
-
-use serde_json::Value;
+use plugin_abi::testing::{Gateway, check_plugin_json, get, json};
 
 use super::*;
 
 #[test]
-fn a_route_says_the_body() {
-    let config = Config::parse(br#"{"body": "hello"}"#).unwrap();
-    assert_eq!(config.body, "hello");
+fn a_route_says_what_the_client_reads() {
+    let route = Gateway::new()
+        .load::<Say>()
+        .route(json!({ "body": "hello" }));
+    let outcome = route.request(get("/anything"));
+    assert_eq!(outcome.client().status(), 200);
+    assert_eq!(outcome.client().text(), "hello");
+    assert_eq!(outcome.client().header("x-resp-a6-runner"), Some("Rust"));
+}
+
+#[test]
+fn an_empty_body_lets_the_request_pass() {
+    let route = Gateway::new().load::<Say>().route(json!({ "body": "" }));
+    assert!(route.request(get("/")).went_upstream());
 }
 
 #[test]
 fn a_route_that_forgets_the_body_is_told_so() {
-    let error = Config::parse(b"").map(|_| ()).unwrap_err();
-    assert!(format!("{error:#}").contains("missing field `body`"));
+    let reason = Gateway::new().load::<Say>().refusal("");
+    assert!(reason.contains("missing field `body`"), "{reason}");
 }
 
 #[test]
 fn fields_that_it_does_not_know_are_ignored() {
-    assert!(Config::parse(br#"{"body": "hello", "loud": true}"#).is_ok());
+    let config = json!({ "body": "hello", "loud": true });
+    let route = Gateway::new().load::<Say>().route(config);
+    assert_eq!(route.request(get("/")).client().text(), "hello");
 }
 
 #[test]
@@ -34,13 +45,5 @@ fn the_whole_plugin_is_at_most_25_lines() {
 
 #[test]
 fn plugin_json_is_true_about_this_crate() {
-    let metadata: Value = serde_json::from_str(include_str!("../plugin.json")).unwrap();
-    assert_eq!(metadata["name"], env!("CARGO_PKG_NAME"));
-    assert_eq!(metadata["version"], env!("CARGO_PKG_VERSION"));
-    assert_eq!(metadata["description"], env!("CARGO_PKG_DESCRIPTION"));
-    let schema = Value::from(schemars::schema_for!(Config));
-    assert!(
-        metadata["config_schema"] == schema,
-        "Config has changed: `config_schema` in plugin.json becomes\n{schema:#}"
-    );
+    check_plugin_json!(Config, include_str!("../plugin.json"));
 }
