@@ -193,7 +193,7 @@ impl<'a> EntryReader<'a> {
     }
 
     /// The entry that the uoffset at this place points to.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, uoffset_at: usize) -> Result<EntryPlaces, Fault> {
         let at = self.data.target(uoffset_at)?;
         let vtable_at = self.data.vtable_at(at)?;

@@ -87,9 +87,11 @@ pub(super) struct Conversation {
     followed: Option<Followed>,
 }
 
-/// A conversation with what the open call uses.
+/// An open call's view of its conversation, and what it uses.
 struct Serving<'c> {
-    conversation: &'c mut Conversation,
+    connection: &'c mut Connection,
+    shared: &'c Shared,
+    unread_answers: &'c mut u32,
     scratch: Box<Scratch>,
 }
 
@@ -195,10 +197,7 @@ impl Conversation {
         let Some(begun) = self.begun.take() else {
             return Ok(());
         };
-        let mut serving = Serving {
-            scratch: scratch::take(),
-            conversation: self,
-        };
+        let mut serving = self.serve();
         // As a rule a call is through at once, and no future is made for what others wait for: that costs
         // more than many a plugin.
         let at_once = poll_fn(|context| Poll::Ready(serving.answer_at_once(begun, context)));
@@ -220,6 +219,15 @@ impl Conversation {
         Ok(())
     }
 
+    fn serve(&mut self) -> Serving<'_> {
+        Serving {
+            connection: &mut self.connection,
+            shared: &self.shared,
+            unread_answers: &mut self.unread_answers,
+            scratch: scratch::take(),
+        }
+    }
+
     /// Where the other side can still listen, tells it that its frame is no good.
     async fn refuse_frame(&mut self, error: &ReadError) {
         let code = match error {
@@ -229,10 +237,7 @@ impl Conversation {
             ReadError::OutOfMemory(..) => err::Code::ServiceUnavailable,
             ReadError::Closed | ReadError::ClosedInside | ReadError::Io(_) => return,
         };
-        let mut serving = Serving {
-            scratch: scratch::take(),
-            conversation: self,
-        };
+        let mut serving = self.serve();
         serving.send_error_at_last(code).await;
     }
 }
@@ -258,13 +263,12 @@ impl Serving<'_> {
                 Step::Answered(Written::Whole) => return Ok(()),
                 Step::Answered(Written::Part(part)) => {
                     let frame = self.scratch.writer.last();
-                    let connection = &mut self.conversation.connection;
-                    return Ok(connection.finish_writing(frame, part).await?);
+                    return Ok(self.connection.finish_writing(frame, part).await?);
                 }
                 Step::Compiling(open, call) => self.run_when_compiled(open, call).await?,
                 Step::Running(open, run) => {
-                    let shared = Arc::clone(&self.conversation.shared);
-                    let skipped = |failure: &PluginFailure| log_skipped(&shared, &open, failure);
+                    let shared = self.shared;
+                    let skipped = |failure: &PluginFailure| log_skipped(shared, &open, failure);
                     let mut gateway = self.gateway();
                     let end = run.finish(&shared.pipeline, &mut gateway, skipped).await;
                     self.end(open, end)?
@@ -280,9 +284,9 @@ impl Serving<'_> {
     }
 
     fn prepare(&mut self) -> Result<Written, CallError> {
-        let Conversation {
+        let Self {
             connection, shared, ..
-        } = &mut *self.conversation;
+        } = self;
         connection.open_call(CallKind::Prepare, 0);
         let prepared = {
             let frame = connection.incoming.frame();
@@ -312,9 +316,9 @@ impl Serving<'_> {
 
     fn begin_call(&mut self, phase: Phase, context: &mut Context<'_>) -> Result<Step, CallError> {
         let started = Instant::now();
-        let Conversation {
+        let Self {
             connection, shared, ..
-        } = &mut *self.conversation;
+        } = self;
         let mut call = self.scratch.call.take().unwrap_or_default();
         call.bound(longest_body(shared), connection.memory());
         let (kind, number) = match phase {
@@ -362,7 +366,7 @@ impl Serving<'_> {
         open: OpenCall,
         call: CallBox,
     ) -> Result<Step, CallError> {
-        let deadline = open.started + self.conversation.shared.pipeline.call_budget;
+        let deadline = open.started + self.shared.pipeline.call_budget;
         let chain = tokio::time::timeout_at(deadline, open.token.compiled()).await;
         let chain = chain.unwrap_or(ChainState::Compiling);
         let mut prepared = Some((open, call));
@@ -397,8 +401,8 @@ impl Serving<'_> {
         call: CallBox,
         context: &mut Context<'_>,
     ) -> Result<Step, CallError> {
-        let shared = Arc::clone(&self.conversation.shared);
-        let mut skipped = |failure: &PluginFailure| log_skipped(&shared, &open, failure);
+        let shared = self.shared;
+        let mut skipped = |failure: &PluginFailure| log_skipped(shared, &open, failure);
         let progress = pipeline::begin(
             &shared.pipeline,
             chain,
@@ -436,7 +440,7 @@ impl Serving<'_> {
     }
 
     fn has_to_know_the_method(&self, call: &CallBox) -> bool {
-        self.conversation.shared.limits.ask_method_for_head
+        self.shared.limits.ask_method_for_head
             && !has_no_body(call)
             && call.changed_body().is_none()
     }
@@ -445,7 +449,7 @@ impl Serving<'_> {
         let question = Question::Variable(b"request_method"[..].into());
         let questions = call.questions();
         if !questions.answered(&question) {
-            let deadline = open.started + self.conversation.shared.pipeline.call_budget;
+            let deadline = open.started + self.shared.pipeline.call_budget;
             let mut gateway = self.gateway();
             gateway.rounds_left = 1;
             match tokio::time::timeout_at(deadline, gateway.ask(&question)).await {
@@ -462,10 +466,10 @@ impl Serving<'_> {
 
     fn gateway(&mut self) -> ConnectedGateway<'_> {
         ConnectedGateway {
-            connection: &mut self.conversation.connection,
+            connection: self.connection,
             writer: &mut self.scratch.writer,
-            unread_answers: &mut self.conversation.unread_answers,
-            rounds_left: self.conversation.shared.limits.max_extra_info_rounds,
+            unread_answers: self.unread_answers,
+            rounds_left: self.shared.limits.max_extra_info_rounds,
         }
     }
 }

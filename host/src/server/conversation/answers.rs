@@ -75,7 +75,7 @@ impl Serving<'_> {
         let writer = &mut self.scratch.writer;
         if !call.request_changed() {
             let frame = http_req_call::write_unchanged(writer, call.id());
-            return Ok(self.conversation.connection.begin_answer(frame)?);
+            return Ok(self.connection.begin_answer(frame)?);
         }
         let changes = http_req_call::Rewrite {
             path: call.changed_path(),
@@ -85,7 +85,7 @@ impl Serving<'_> {
             body: call.changed_body(),
         };
         let written = http_req_call::write_rewrite(writer, call.id(), changes)
-            .map(|frame| self.conversation.connection.begin_answer(frame));
+            .map(|frame| self.connection.begin_answer(frame));
         self.answered(written, open)
     }
 
@@ -111,7 +111,7 @@ impl Serving<'_> {
             headers,
             Some(reply.body.as_slice()),
         )
-        .map(|frame| self.conversation.connection.begin_answer(frame));
+        .map(|frame| self.connection.begin_answer(frame));
         self.answered(written, open)
     }
 
@@ -139,7 +139,7 @@ impl Serving<'_> {
             .filter(|header| !written_by_the_gateway(header.name, head));
         let writer = &mut self.scratch.writer;
         let written = http_resp_call::write_answer(writer, call.id(), status, headers, body)
-            .map(|frame| self.conversation.connection.begin_answer(frame));
+            .map(|frame| self.connection.begin_answer(frame));
         self.answered(written, open)
     }
 
@@ -168,7 +168,7 @@ impl Serving<'_> {
         } = open;
         let now = Instant::now().into_std();
         let kind = (token.number(), failed.kind());
-        if let Some(left_out) = self.conversation.shared.throttle.allow(&kind, now) {
+        if let Some(left_out) = self.shared.throttle.allow(&kind, now) {
             tracing::warn!(
                 route = %token.key(),
                 request_id = *id,
@@ -179,7 +179,7 @@ impl Serving<'_> {
             );
         }
         let closed_by_status = *phase == Phase::Response
-            && self.conversation.shared.limits.response_failure == ResponseFailure::Status503;
+            && self.shared.limits.response_failure == ResponseFailure::Status503;
         if closed_by_status {
             let headers = [Entry {
                 name: b"Content-Type",
@@ -193,7 +193,7 @@ impl Serving<'_> {
                 Some(RESPONSE_FAILED),
             )
             .expect("a short answer fits a frame");
-            return Ok(self.conversation.connection.begin_answer(frame)?);
+            return Ok(self.connection.begin_answer(frame)?);
         }
         Ok(self.send_error(err::Code::ServiceUnavailable)?)
     }
@@ -202,14 +202,13 @@ impl Serving<'_> {
     pub(super) async fn send_error_at_last(&mut self, code: err::Code) {
         if let Ok(Written::Part(part)) = self.send_error(code) {
             let frame = self.scratch.writer.last();
-            let connection = &mut self.conversation.connection;
-            let _ = connection.finish_writing(frame, part).await;
+            let _ = self.connection.finish_writing(frame, part).await;
         }
     }
 
     pub(super) fn send_error(&mut self, code: err::Code) -> Result<Written, ReadError> {
         let frame = err::write(&mut self.scratch.writer, code);
-        self.conversation.connection.begin_answer(frame)
+        self.connection.begin_answer(frame)
     }
 }
 
