@@ -364,7 +364,7 @@ impl<'a> Data<'a> {
 
     #[inline]
     fn u8(self, at: usize) -> Result<u8, Fault> {
-        self.0.get(at).copied().ok_or(Fault::OutOfBounds { at })
+        self.number(at).map(u8::from_le_bytes)
     }
 
     #[inline]
@@ -379,16 +379,25 @@ impl<'a> Data<'a> {
 
     /// The bytes of a number: as it lies at a multiple of its size, it is one of the pieces of that size
     /// that the data consists of, and one comparison tells whether it is there.
-    #[inline]
+    #[inline(always)]
     fn number<const SIZE: usize>(self, at: usize) -> Result<[u8; SIZE], Fault> {
-        if !at.is_multiple_of(SIZE) {
-            return Err(Fault::Misaligned { at });
+        if at.is_multiple_of(SIZE)
+            && let Some(bytes) = self.0.as_chunks::<SIZE>().0.get(at / SIZE)
+        {
+            return Ok(*bytes);
         }
-        let pieces = self.0.as_chunks::<SIZE>().0;
-        pieces
-            .get(at / SIZE)
-            .copied()
-            .ok_or(Fault::OutOfBounds { at })
+        Err(no_number(at, SIZE))
+    }
+}
+
+/// Why there is no number at this place. Away from the hot path, which is shorter without it.
+#[cold]
+#[inline(never)]
+fn no_number(at: usize, size: usize) -> Fault {
+    if at.is_multiple_of(size) {
+        Fault::OutOfBounds { at }
+    } else {
+        Fault::Misaligned { at }
     }
 }
 

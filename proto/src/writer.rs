@@ -50,44 +50,38 @@ pub struct FrameWriter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position(u32);
 
-/// The value of a table's field. Numbers that are 0 are left out: that is what absent ones are read as.
+/// The value of a table's field.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Field {
     Absent,
-    U8(u8),
-    U16(u16),
-    U32(u32),
+    /// Of any width: the bytes are little-endian, so a narrow one is the beginning of a wide one. 0 is left
+    /// out: that is what an absent one is read as.
+    Number(u32),
     /// Something that was written before.
     At(Position),
 }
 
 impl Field {
-    /// Bytes that it takes in its table.
-    fn size(self) -> usize {
-        match self {
-            Self::Absent | Self::U8(0) | Self::U16(0) | Self::U32(0) => 0,
-            Self::U8(_) => 1,
-            Self::U16(_) => 2,
-            Self::U32(_) | Self::At(_) => 4,
-        }
+    fn is_present(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Number(0))
     }
 }
 
 impl From<u8> for Field {
     fn from(number: u8) -> Self {
-        Self::U8(number)
+        Self::Number(number.into())
     }
 }
 
 impl From<u16> for Field {
     fn from(number: u16) -> Self {
-        Self::U16(number)
+        Self::Number(number.into())
     }
 }
 
 impl From<u32> for Field {
     fn from(number: u32) -> Self {
-        Self::U32(number)
+        Self::Number(number)
     }
 }
 
@@ -241,41 +235,32 @@ impl FrameWriter {
         &mut self,
         fields: [Field; FIELDS],
     ) -> Result<Position, FrameTooLarge> {
-        // The wide ones first, so that all of them lie at multiples of their size.
-        let mut places = [0; FIELDS];
-        let mut table_size = OFFSET;
-        for size in [4, 2, 1] {
-            for (place, field) in places.iter_mut().zip(fields) {
-                if field.size() == size {
-                    *place = table_size;
-                    table_size += size;
-                }
-            }
-        }
-        // Absent fields at the end are left out.
-        let named = places.iter().rposition(|place| *place > 0);
-        let vtable_size = 2 * PLACE + PLACE * named.map_or(0, |last| last + 1);
+        // Absent fields at the end are left out of the vtable. Each of the others takes four bytes of the table,
+        // however narrow it is: so all lie at multiples of their size.
+        let named = fields.iter().rposition(Field::is_present);
+        let named = named.map_or(0, |last| last + 1);
+        let present = fields.iter().filter(|field| field.is_present()).count();
+        let table_size = OFFSET + OFFSET * present;
+        let vtable_size = 2 * PLACE + PLACE * named;
         let table_at = vtable_size.next_multiple_of(ALIGNMENT);
-        let (room, start) = self.room(table_at + table_size.next_multiple_of(ALIGNMENT))?;
-        room.fill(0);
-        let (vtable, table) = room.split_at_mut(table_at);
-        let sizes = [vtable_size, table_size];
-        let numbers = sizes.iter().chain(&places);
-        for (room, number) in vtable.chunks_exact_mut(PLACE).zip(numbers) {
-            room.copy_from_slice(&short_number(*number).to_le_bytes());
-        }
+        let (room, start) = self.room(table_at + table_size)?;
         let position = Position(start.0 - number(table_at));
+        let (vtable, table) = room.split_at_mut(table_at);
+        vtable.fill(0);
+        vtable[..PLACE].copy_from_slice(&short_number(vtable_size).to_le_bytes());
+        vtable[PLACE..2 * PLACE].copy_from_slice(&short_number(table_size).to_le_bytes());
         table[..OFFSET].copy_from_slice(&number(table_at).to_le_bytes());
-        for (place, field) in places.into_iter().zip(fields) {
-            let room = &mut table[place..place + field.size()];
-            match field {
-                _ if place == 0 => {}
-                Field::Absent => {}
-                Field::U8(number) => room[0] = number,
-                Field::U16(number) => room.copy_from_slice(&number.to_le_bytes()),
-                Field::U32(number) => room.copy_from_slice(&number.to_le_bytes()),
-                Field::At(part) => room.copy_from_slice(&position.to(part, place)),
-            }
+        let mut place = OFFSET;
+        for (index, field) in fields.into_iter().enumerate() {
+            let value = match field {
+                Field::Number(0) | Field::Absent => continue,
+                Field::Number(number) => number.to_le_bytes(),
+                Field::At(part) => position.to(part, place),
+            };
+            vtable[2 * PLACE + PLACE * index..][..PLACE]
+                .copy_from_slice(&short_number(place).to_le_bytes());
+            table[place..][..OFFSET].copy_from_slice(&value);
+            place += OFFSET;
         }
         Ok(position)
     }
