@@ -146,6 +146,7 @@ fn shared(tokens: Arc<Tokens>) -> Shared {
             max_frame_bytes: plugin_proto::frame::MAX_DATA_LEN,
             max_connection_memory: 1 << 20,
             max_extra_info_rounds: 64,
+            spin: Duration::ZERO,
             frame_timeout: Duration::from_secs(10),
             ask_method_for_head: false,
             response_failure: ResponseFailure::Status503,

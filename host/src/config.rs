@@ -116,6 +116,8 @@ pub struct Limits {
     pub frame_read_timeout: Duration,
     /// Longest time of one call, questions to the gateway included.
     pub call_budget: Duration,
+    /// How long an event loop looks for the next call before it sleeps; zero for not at all.
+    pub spin: Duration,
     /// Longest time that a plugin may hold an event loop; zero for ever.
     pub loop_stall_limit: Duration,
     /// Threads of the pool that may be past their time before the worker is replaced; zero for any
@@ -563,6 +565,7 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
         call_budget: layers.value(&settings::CALL_BUDGET, |written| {
             value::duration(written, milliseconds(10)..=seconds(60))
         }),
+        spin: read_spin(layers),
         loop_stall_limit: layers.value(&settings::LOOP_STALL_LIMIT, |written| {
             value::duration(written, Duration::ZERO..=seconds(60))
         }),
@@ -607,6 +610,21 @@ fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
         });
     }
     limits
+}
+
+/// On a single core, whoever would send the next call waits for this one to be done.
+fn read_spin(layers: &mut Layers<'_>) -> Duration {
+    let several_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let default = Duration::from_micros(if several_cores { 20 } else { 0 });
+    let given = layers.given(&settings::SPIN, None, |written| {
+        value::duration(written, Duration::ZERO..=Duration::from_millis(1))
+    });
+    given.unwrap_or_else(|| {
+        let written = Written::Text(format!("{}us", default.as_micros()));
+        let effective = &mut layers.effective;
+        effective.record(&settings::SPIN, Some(&written), Origin::Default);
+        default
+    })
 }
 
 fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize {

@@ -8,6 +8,7 @@ pub mod conversation;
 pub mod handover;
 mod orders;
 mod scratch;
+mod spin;
 
 use std::{
     future::poll_fn,
@@ -24,6 +25,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -31,6 +33,7 @@ use crate::{memory::MemoryBudget, pipeline::Pipeline, throttle::Throttle, tokens
 use conversation::{Conversation, Ended};
 use handover::{Given, Supervised};
 use orders::Orders;
+use spin::Pace;
 
 /// How long accepting pauses after an error: most likely the process has run out of descriptors.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -71,6 +74,8 @@ pub struct Limits {
     pub max_extra_info_rounds: u32,
     /// Time that a frame may take from its first byte to its last, and an answer to be taken.
     pub frame_timeout: Duration,
+    /// How long a loop waits for the next call before it sleeps; zero for not at all.
+    pub spin: Duration,
     /// Whether the response phase asks for the method, so that HEAD is answered right.
     pub ask_method_for_head: bool,
     /// What a failed plugin means in the response phase.
@@ -107,9 +112,14 @@ pub async fn serve(
     // Drained is when every connection has dropped its sender.
     let (open, mut drained) = mpsc::channel::<()>(1);
     let orders = Orders::new(*shutdown.borrow());
+    let pace = Pace::new(shared.limits.spin);
+    // Ends with this function.
+    let mut awake = JoinSet::new();
+    awake.spawn(Arc::clone(&pace).keep_awake());
     let connections = Connections {
         shared: Arc::clone(&shared),
         orders: Arc::clone(&orders),
+        pace,
         open,
     };
     // Whether another worker takes what waits in the backlog.
@@ -198,6 +208,7 @@ async fn pause_after(error: &io::Error, shared: &Shared) {
 struct Connections {
     shared: Arc<Shared>,
     orders: Arc<Orders>,
+    pace: Arc<Pace>,
     /// Each connection holds a copy for as long as it is open.
     open: mpsc::Sender<()>,
 }
@@ -240,10 +251,10 @@ impl Connections {
     }
 
     fn run(&self, conversation: Conversation, count: Counted) {
-        let orders = Arc::clone(&self.orders);
+        let (orders, pace) = (Arc::clone(&self.orders), Arc::clone(&self.pace));
         let open = self.open.clone();
         tokio::spawn(async move {
-            run_connection(conversation, &count.shared, &orders).await;
+            run_connection(conversation, &count.shared, &orders, &pace).await;
             drop(count);
             drop(open);
         });
@@ -251,7 +262,12 @@ impl Connections {
 }
 
 /// Serves one connection until it ends, or is handed over.
-async fn run_connection(mut conversation: Conversation, shared: &Shared, orders: &Arc<Orders>) {
+async fn run_connection(
+    mut conversation: Conversation,
+    shared: &Shared,
+    orders: &Arc<Orders>,
+    pace: &Pace,
+) {
     let mut ear = orders.ear();
     let mut asked = orders.asked();
     let ended = loop {
@@ -277,6 +293,7 @@ async fn run_connection(mut conversation: Conversation, shared: &Shared, orders:
         if let Err(ended) = conversation.finish_call().await {
             break ended;
         }
+        pace.answered();
     };
     if let Ended::Gateway(error) = ended
         && let Some(left_out) = shared

@@ -452,6 +452,7 @@ fn limits_of(config: &Config) -> Limits {
         max_frame_bytes: config.limits.max_frame_bytes,
         max_connection_memory: config.limits.max_connection_memory,
         max_extra_info_rounds: config.limits.max_extra_info_rounds,
+        spin: config.limits.spin,
         frame_timeout: config.limits.frame_read_timeout,
         ask_method_for_head: config.ask_method_for_head,
         response_failure: config.response_failure,

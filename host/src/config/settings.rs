@@ -375,6 +375,17 @@ pub const CALL_BUDGET: Setting = Setting {
     group: LIMITS,
 };
 
+/// Wait of an event loop before it sleeps.
+pub const SPIN: Setting = Setting {
+    key: "limits.spin",
+    flag: "spin",
+    kind: Kind::Text,
+    value_name: "DURATION",
+    default: Fallback::Described("20us; 0us on a single core"),
+    help: "How long an event loop looks for the next call before it sleeps, where calls come that soon; 0us for not at all",
+    group: LIMITS,
+};
+
 /// Bound on the time that a plugin may hold an event loop.
 pub const LOOP_STALL_LIMIT: Setting = Setting {
     key: "limits.loop_stall_limit",
@@ -497,7 +508,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 38] = [
+pub const ALL: [&Setting; 39] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -525,6 +536,7 @@ pub const ALL: [&Setting; 38] = [
     &RETIRED_MEMORY,
     &FRAME_READ_TIMEOUT,
     &CALL_BUDGET,
+    &SPIN,
     &LOOP_STALL_LIMIT,
     &STUCK_THREADS,
     &REPLACE_PATIENCE,

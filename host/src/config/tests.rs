@@ -45,6 +45,7 @@ fn what_the_gateway_gives_is_enough() {
     assert_eq!(config.limits.max_body_memory, 512 << 20);
     assert_eq!(config.limits.max_connection_memory, 64 << 20);
     assert_eq!(config.limits.loop_stall_limit, Duration::from_secs(1));
+    assert!(config.limits.spin <= Duration::from_micros(20));
     assert_eq!(config.limits.stuck_threads, 16);
     assert_eq!(config.limits.retired_memory, 64 << 20);
     assert_eq!(config.limits.replace_patience, Duration::from_secs(60));

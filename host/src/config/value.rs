@@ -62,17 +62,18 @@ pub(crate) fn duration(
     let text = written.text();
     let malformed = || format!("`{text}` is not a duration with its unit such as 700ms, 10s or 2m");
     let (digits, unit) = split_unit(&text);
-    let milliseconds: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
+    let microseconds: u64 = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
         _ => return Err(malformed()),
     };
     let duration = digits
         .parse::<u64>()
         .ok()
-        .and_then(|number| number.checked_mul(milliseconds))
-        .map(Duration::from_millis)
+        .and_then(|number| number.checked_mul(microseconds))
+        .map(Duration::from_micros)
         .ok_or_else(malformed)?;
     within(duration, &range, &text, |duration| format!("{duration:?}"))
 }
