@@ -8,6 +8,7 @@ use std::{
 };
 
 use plugin_host::{
+    http_client::{HttpClient, Settings},
     memory::MemoryBudget,
     pipeline::{
         Pipeline,
@@ -87,6 +88,7 @@ impl Embedded {
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,
+            http_client: HttpClient::new(Settings::default()),
         };
         let manager = Manager::new(options, compiler);
         let loaded = manager.load_all().await;

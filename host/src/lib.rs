@@ -23,6 +23,7 @@ pub mod throttle;
 pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
+pub mod http_client;
 pub mod memory;
 pub mod crash;
 pub mod shared_memory;

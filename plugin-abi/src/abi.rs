@@ -16,6 +16,7 @@
 //! [`module_of`].
 
 mod compatibility;
+mod http;
 mod layout;
 
 use std::fmt;
@@ -31,6 +32,10 @@ pub use abi_stable::{
     std_types::{RArc, RBox, ROption, RResult, RSlice, RStr, RString, RVec},
 };
 pub use async_ffi::FfiFuture;
+pub use http::{
+    HttpFailure, HttpFailureKind, IncomingObject, IncomingResponse, IncomingResponse_TO,
+    OutgoingObject, OutgoingRequest, OutgoingRequest_TO,
+};
 
 /// The root module that a plugin's library exports: everything else is reached from it.
 #[repr(C)]
@@ -340,6 +345,19 @@ pub trait HostServices: Send + Sync + 'static {
     /// A future that is ready after so many nanoseconds.
     #[sabi(last_prefix_field)]
     fn sleep(&self, nanoseconds: u64) -> FfiFuture<()>;
+
+    /// Sends a request to another server; the future ends when the head of the response has
+    /// arrived. Dropping it gives the request up. Since 1.1.
+    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        drop(request);
+        FfiFuture::new(async { RResult::RErr(HttpFailure::no_client()) })
+    }
+
+    /// Tells that the library has stopped a runtime of its own and that so many of its threads go
+    /// on, since something blocks them. Since 1.1.
+    fn threads_left(&self, threads: usize) {
+        let _ = threads;
+    }
 }
 
 /// Owned handle of the host's services.

@@ -11,7 +11,7 @@ use std::fmt;
 ///
 /// A host loads a library whose major version equals its own and whose minor version is not
 /// newer. It is independent of the version of this crate.
-pub const ABI_VERSION: &str = "1.0.0";
+pub const ABI_VERSION: &str = "1.1.0";
 
 /// Name of the exported symbol that holds the facts.
 pub const SYMBOL: &str = "PLUGIN_HOST_BUILD_INFO";

@@ -29,8 +29,10 @@
 //! ```
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
-//! its methods see and decide), [`configuration`], [`time`] and [`logging`] (what the host does for
-//! a plugin), and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
+//! its methods see and decide), [`configuration`], [`time`], [`http_client`] and [`logging`] (what
+//! the host does for a plugin), [`runtime`] (what a plugin's library may bring), and with the feature
+//! `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand [`export`] (the wrapper
+//! that keeps panics inside the library),
 //! [`abi`] (the binary contract, which no author needs) and [`build_info`] (what a library says
 //! about itself before it is loaded).
 //!
@@ -39,10 +41,12 @@
 pub mod action;
 pub mod ask;
 pub mod configuration;
+pub mod http_client;
 pub mod logging;
 pub mod plugin;
 pub mod request;
 pub mod response;
+pub mod runtime;
 pub mod time;
 
 #[allow(
@@ -69,9 +73,11 @@ pub use anyhow::{Error, Result};
 pub use ask::AskError;
 pub use configuration::Configuration;
 pub use fields::Values;
+pub use http_client::{HttpClient, HttpError, HttpErrorKind};
 pub use plugin::{Load, Plugin};
 pub use request::Request;
 pub use response::Response;
+pub use runtime::Runtime;
 
 /// Everything that a plugin's source needs: `use plugin_abi::prelude::*;`.
 ///
@@ -79,8 +85,8 @@ pub use response::Response;
 /// lists these two beside `plugin-abi`.
 pub mod prelude {
     pub use crate::{
-        Action, AskError, Configuration, Load, Plugin, Reply, Request, Response, export_plugin,
-        time,
+        Action, AskError, Configuration, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
+        Request, Response, Runtime, export_plugin, time,
     };
     pub use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
     pub use http::{HeaderName, Method, StatusCode};

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::output::{self, Paint};
 use super::{FAILURE, USAGE};
 use crate::config::{Config, Environment, Flags};
+use crate::http_client;
 use crate::plugin::check::{self, Checked, CheckedPlugin, Finding, Kind, Options};
 use crate::plugin::discovery::Fault;
 use crate::plugin::rehearsal;
@@ -92,8 +93,8 @@ pub(super) struct RehearseArgs {}
 
 pub(super) fn check(args: &CheckArgs) -> u8 {
     let environment = Environment::of_process();
-    let operator = match operator(args, &environment) {
-        Ok(operator) => operator,
+    let (operator, http_client) = match operator(args, &environment) {
+        Ok(said) => said,
         Err(reason) => return output::refuse(&reason),
     };
     let configuration = match &args.conf {
@@ -112,6 +113,7 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
     }
     let options = Options {
         operator: &operator,
+        http_client: &http_client,
         program: (!args.no_load).then_some(Path::new(THIS_PROGRAM)),
         configuration: configuration.as_deref(),
         load_time: Duration::from_secs(args.load_time),
@@ -144,7 +146,10 @@ pub(super) fn rehearse() -> u8 {
     }
 }
 
-fn operator(args: &CheckArgs, environment: &Environment) -> Result<Operator, String> {
+fn operator(
+    args: &CheckArgs,
+    environment: &Environment,
+) -> Result<(Operator, http_client::Settings), String> {
     let flags = match &args.config {
         Some(file) => Flags::new().with_config_file(file),
         None => Flags::new(),

@@ -13,6 +13,7 @@ use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
 use super::rehearsal::{Rehearsal, RehearsalError, Rehearsed};
 use super::settings::Operator;
+use crate::http_client;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Kind {
 pub struct Options<'a> {
     /// The operator's word on plugins.
     pub operator: &'a Operator,
+    /// What the HTTP client is that plugins get while they are loaded.
+    pub http_client: &'a http_client::Settings,
     /// The program to load plugins with; none: they are not loaded.
     pub program: Option<&'a Path>,
     /// A route's configuration that each plugin has to accept.
@@ -214,6 +217,7 @@ fn check_candidate(candidate: Candidate, options: &Options<'_>) -> (CheckedPlugi
                 library: &candidate.bytes,
                 settings,
                 configurations,
+                http_client: options.http_client,
                 time: options.load_time,
             }
             .run();

@@ -10,15 +10,19 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use libloading::os::unix::{Library as RawLibrary, RTLD_LOCAL, RTLD_NOW};
 use plugin_abi::{
     abi::{
-        self, AbiHeaderRef, Failure, FfiFuture, Host, HostServices, HostServices_TO, LoadArguments,
-        LogLevel, LogRecord, ModuleError, PluginModuleRef, PluginObject, RResult, RStr, TD_Opaque,
+        self, AbiHeaderRef, Failure, FfiFuture, Host, HostServices, HostServices_TO, HttpFailure,
+        IncomingObject, LoadArguments, LogLevel, LogRecord, ModuleError, OutgoingObject,
+        PluginModuleRef, PluginObject, RResult, RStr, TD_Opaque,
     },
     export::ROOT_MODULE_SYMBOL,
 };
@@ -27,9 +31,12 @@ use tokio::runtime::Handle;
 use tracing::Level;
 
 use super::metadata::PluginName;
-use crate::shared_memory::{
-    held::{Held, HeldFuture},
-    threads::{Activity, enter},
+use crate::{
+    http_client::PluginHttp,
+    shared_memory::{
+        held::{Held, HeldFuture},
+        threads::{Activity, enter},
+    },
 };
 
 /// A library whose ABI fits, mapped for the rest of the process's life.
@@ -122,6 +129,10 @@ pub struct Services {
     pub version: Arc<Version>,
     /// Keeps the time for threads that are none of the host's.
     pub clock: Handle,
+    /// Calls other services for it.
+    pub http: PluginHttp,
+    /// Counts the threads of runtimes of plugins' own that did not end with them.
+    pub threads_left: Arc<AtomicUsize>,
 }
 
 /// Writes one record; the level must be a constant, and the fields are the same for each.
@@ -160,6 +171,24 @@ impl HostServices for Services {
     fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
         let _clock = Handle::try_current().is_err().then(|| self.clock.enter());
         FfiFuture::new(tokio::time::sleep(Duration::from_nanos(nanoseconds)))
+    }
+
+    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        let fetching = self.http.clone().fetch(request);
+        FfiFuture::new(async move { fetching.await.into() })
+    }
+
+    fn threads_left(&self, threads: usize) {
+        self.threads_left.fetch_add(threads, Ordering::Relaxed);
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            tracing::error!(
+                plugin = %self.plugin,
+                version = %self.version,
+                threads,
+                "threads of the plugin's own runtime go on after its end: something in it blocks them"
+            );
+        }));
+        debug_assert!(written.is_ok(), "the log does not panic");
     }
 }
 

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     crash::KnownGeneration,
+    http_client::HttpClient,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -78,6 +79,8 @@ pub struct Options {
     pub kept_dir: Option<PathBuf>,
     /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
     pub retired_memory: u64,
+    /// With which plugins call other services.
+    pub http_client: HttpClient,
 }
 
 /// A library is about to be opened: should that, or anything later, end the process, it has a name.
@@ -95,6 +98,7 @@ pub struct Announcement {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::{sync::Arc, time::Duration};
 /// use plugin_host::{
+///     http_client::{HttpClient, Settings},
 ///     plugin::{
 ///         manager::{Manager, Options}, permissions::Permissions, registry::Registry,
 ///         settings::Operator,
@@ -115,6 +119,7 @@ pub struct Announcement {
 ///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
+///         http_client: HttpClient::new(Settings::default()),
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );

@@ -9,6 +9,7 @@ use std::{
 };
 
 use plugin_host::{
+    http_client::{HttpClient, Settings},
     keeper::{Keeper, Reloaded, Request},
     pipeline::pool::Pool,
     plugin::{
@@ -67,6 +68,7 @@ impl Directories {
             permissions: Permissions::new(false),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
+            http_client: HttpClient::new(Settings::default()),
             announce: None,
         }
     }

@@ -39,6 +39,8 @@ mod gateway_command;
 mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;
+mod http_client;
+mod http_client_bounds;
 mod kept;
 mod kept_by_workers;
 mod kit;

@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
@@ -49,9 +49,10 @@ impl Manager {
         }
         let mapped_bytes = candidate.mapped_bytes();
         let options = Arc::clone(&self.options);
+        let threads_left = self.retired.threads_left();
         let runtime = Handle::current();
         let opening = on_a_thread_of_its_own("load", move || {
-            runtime.block_on(open(candidate, copy, &options))
+            runtime.block_on(open(candidate, copy, &options, threads_left))
         });
         let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
             Ok(Ok(constructed)) => constructed,
@@ -150,6 +151,7 @@ pub(super) async fn rehearse(
             library: &candidate.bytes,
             settings: &settings,
             configurations: &[],
+            http_client: options.http_client.settings(),
             time: LOAD_TIME,
         }
         .run();
@@ -190,6 +192,7 @@ async fn open(
     candidate: Candidate,
     copy: Option<PrivateCopy>,
     options: &Options,
+    threads_left: Arc<AtomicUsize>,
 ) -> Result<Generation, LoadErrorCause> {
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
     let copy = match copy {
@@ -206,6 +209,8 @@ async fn open(
         plugin: candidate.metadata.name.clone(),
         version: Arc::new(candidate.metadata.version.clone()),
         clock: Handle::current(),
+        http: options.http_client.for_plugin(),
+        threads_left,
     };
     let number = Generation::next_number();
     announce(options, number, &candidate, &copy).await;

@@ -102,6 +102,7 @@ impl Process {
             plugin: rehearsal.plugin.to_string(),
             version: rehearsal.version.to_string(),
             settings: rehearsal.settings.clone(),
+            http_client: rehearsal.http_client.clone(),
             library_bytes: rehearsal.library.len() as u64,
             configuration_bytes: rehearsal
                 .configurations

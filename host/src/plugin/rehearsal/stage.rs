@@ -10,6 +10,7 @@ use plugin_abi::abi::RResult;
 use rustix::process::Signal;
 
 use super::task::{self, Report, Stage, Task};
+use crate::http_client::HttpClient;
 use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
@@ -96,6 +97,8 @@ fn try_out(
             plugin,
             version: Arc::new(version),
             clock: tokio::runtime::Handle::current(),
+            http: HttpClient::new(task.http_client.clone()).for_plugin(),
+            threads_left: Arc::default(),
         };
         let loaded = match opened.create(services, &task.settings).await {
             Ok(loaded) => loaded,

@@ -6,6 +6,8 @@ use std::io::{self, BufRead, Read, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::http_client;
+
 /// Bytes of one line, at most: settings are the largest part of one.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
@@ -33,6 +35,7 @@ pub(super) struct Task {
     pub(super) plugin: String,
     pub(super) version: String,
     pub(super) settings: Value,
+    pub(super) http_client: http_client::Settings,
     pub(super) library_bytes: u64,
     pub(super) configuration_bytes: Vec<u64>,
 }

@@ -11,6 +11,7 @@ const PLUGINS: &[(&str, &str)] = &[
     ("fault-injection", "plugins/fault-injection"),
     ("limit-req", "plugins/limit-req"),
     ("misdeeds", "host/tests/fixtures/misdeeds"),
+    ("outgoing", "host/tests/fixtures/outgoing"),
     ("request-body-rewrite", "plugins/request-body-rewrite"),
     ("response-rewrite", "plugins/response-rewrite"),
     ("say", "plugins/say"),
