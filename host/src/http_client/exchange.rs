@@ -270,7 +270,47 @@ fn read_url(url: &str) -> Result<(Uri, Server), Failed> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
+    use plugin_abi::abi::{
+        OutgoingRequest, OutgoingRequest_TO, OwnedField, RSlice, RStr, RVec, TD_Opaque,
+    };
+
     use super::*;
+
+    struct Asking;
+
+    impl OutgoingRequest for Asking {
+        fn method(&self) -> RSlice<'_, u8> {
+            b"GET".as_slice().into()
+        }
+
+        fn url(&self) -> RStr<'_> {
+            "http://a/".into()
+        }
+
+        fn headers(&self) -> RSlice<'_, OwnedField> {
+            RSlice::EMPTY
+        }
+
+        fn take_body(&mut self) -> RVec<u8> {
+            RVec::new()
+        }
+
+        fn nanoseconds(&self) -> u64 {
+            u64::MAX
+        }
+
+        fn max_body_bytes(&self) -> u64 {
+            u64::MAX
+        }
+    }
+
+    #[test]
+    fn an_exchange_has_ten_minutes_at_most_whatever_a_plugin_asks_for() {
+        let request = OutgoingRequest_TO::from_value(Asking, TD_Opaque);
+        let exchange = Exchange::read(request, &Settings::default()).unwrap();
+        assert_eq!(exchange.time, Duration::from_secs(600));
+        assert_eq!(exchange.max_body, 16 << 20);
+    }
 
     #[test]
     fn of_a_url_only_scheme_host_and_port_are_said() {

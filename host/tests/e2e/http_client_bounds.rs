@@ -191,6 +191,13 @@ fn a_connection_that_does_not_come_about_is_given_up() {
         "Timeout",
         &["could not be connected to within 300 ms"],
     );
+    // With more time than that, after 10 s.
+    let host = Host::builder()
+        .plugin("outgoing")
+        .flag("--call-budget", "19s")
+        .start();
+    let answer = call(&mut host.gateway(), json!({ "url": url }));
+    check_error(&answer, "Connect", &["timed out"]);
 }
 
 #[test]

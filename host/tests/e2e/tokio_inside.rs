@@ -125,6 +125,17 @@ fn the_threads_of_a_runtime_end_with_its_plugin_whatever_tasks_it_has() {
 }
 
 #[test]
+fn a_runtime_has_one_thread_for_tasks_and_sixteen_for_what_blocks() {
+    let host = Host::with("tokio-user");
+    let mut gateway = host.gateway();
+    assert_eq!(said(&mut gateway, json!([{ "sleep": 1 }])), rewrite("done"));
+    assert_eq!(threads(&host), 1);
+    let steps = json!([{ "crowd": [40, 300] }, { "spawn": 1 }]);
+    assert_eq!(said(&mut gateway, steps), rewrite("rt-tokio-user"));
+    assert_eq!(threads(&host), 17);
+}
+
+#[test]
 fn a_thread_of_a_runtime_that_does_not_end_is_told_of_and_counted() {
     let settings = json!({ "settings": { "block_at_end_ms": 6_000 } });
     let host = Host::builder().plugin_json("tokio-user", settings).start();

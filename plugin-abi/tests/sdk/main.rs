@@ -7,4 +7,5 @@ mod support;
 
 mod api;
 mod builds;
+mod http_client;
 mod panics;
