@@ -1,7 +1,7 @@
 //! The HTTP client that the host keeps for its plugins: one pool of connections per process, bounds
 //! on all that it holds, and no plugin's code on its thread.
 //!
-//! It runs on a thread and a runtime of its own, which start with the first request: names are looked
+//! It has a runtime of its own with one thread, which starts with the first request: names are looked
 //! up, keys exchanged and sockets read there, so that no event loop waits for any of it. Where nobody
 //! asks, it costs nothing. It speaks HTTP/1.1, alone or over TLS; follows no redirect, keeps no
 //! cookie, asks no proxy, and logs nothing of what passes through it.
@@ -15,7 +15,6 @@ mod roots;
 use std::{
     fmt, io,
     sync::{Arc, OnceLock},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -29,8 +28,8 @@ use parking_lot::Mutex;
 use plugin_abi::abi::{HttpFailure, IncomingObject, OutgoingObject};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    runtime::{Builder, Handle},
-    sync::{Semaphore, oneshot},
+    runtime::{Builder, Handle, Runtime},
+    sync::{OnceCell, Semaphore},
     task::JoinHandle,
 };
 
@@ -156,7 +155,7 @@ impl HttpClient {
         if !self.0.settings.enabled {
             return Err(Failed::SwitchedOff);
         }
-        let start = || Running::start(&self.0.settings).map_err(|error| error.to_string());
+        let start = || Running::start().map_err(|error| error.to_string());
         let running = self.0.running.get_or_init(start);
         running
             .as_ref()
@@ -179,53 +178,48 @@ impl PluginHttp {
         let running = self.client.running()?;
         let exchange = Exchange::read(request, &self.client.0.settings)?;
         let sending = exchange.send(self.clone(), Arc::clone(&running.pooled));
-        let sending = UntilDropped(running.runtime.spawn(sending));
+        let sending = UntilDropped(running.handle().spawn(sending));
         sending.joined().await
     }
 }
 
-/// The thread that does the work, until this is dropped.
+/// The runtime that does the work, until this is dropped.
 #[derive(Debug)]
 struct Running {
-    runtime: Handle,
-    pooled: Arc<OnceLock<Pooled>>,
-    _stop: oneshot::Sender<()>,
+    /// Taken by `drop` only.
+    runtime: Option<Runtime>,
+    /// From the first request on.
+    pooled: Arc<OnceCell<Arc<Pooled>>>,
 }
 
 impl Running {
-    fn start(settings: &Settings) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
+    /// One thread, but a runtime that could have more: it wakes that thread where it sleeps, where
+    /// the one for a single thread makes a system call for each wake-up from another.
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
             .max_blocking_threads(MAX_LOOKUPS)
-            .thread_name("http-lookup")
+            .thread_name("http-client")
+            .enable_all()
             .build()?;
-        let handle = runtime.handle().clone();
-        let pooled = Arc::new(OnceLock::new());
-        let (stop, mut stopped) = oneshot::channel();
-        let (extra_roots, max_connections) =
-            (settings.extra_roots.clone(), settings.max_connections);
-        let to_fill = Arc::clone(&pooled);
-        thread::Builder::new()
-            .name("http-client".to_owned())
-            .spawn(move || {
-                // Reads the system's certificates: for that alone the thread would be worth it.
-                let tls = roots::tls(&extra_roots);
-                let connector = Connector::new(tls, Room::new(max_connections));
-                let pooled = to_fill.get_or_init(|| Pooled::new(connector));
-                runtime.block_on(async {
-                    tokio::select! {
-                        _ = &mut stopped => {}
-                        () = pooled.make_room() => {}
-                    }
-                });
-                // A look-up may sit in the system's resolver.
-                runtime.shutdown_background();
-            })?;
         Ok(Self {
-            runtime: handle,
-            pooled,
-            _stop: stop,
+            runtime: Some(runtime),
+            pooled: Arc::default(),
         })
+    }
+
+    fn handle(&self) -> &Handle {
+        let runtime = self.runtime.as_ref();
+        runtime.expect("only dropping takes it").handle()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // This may be its own thread, and a look-up may sit in the system's resolver.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -237,11 +231,18 @@ struct Pooled {
 }
 
 impl Pooled {
-    fn new(connector: Connector) -> Self {
-        Self {
+    /// Reads the system's certificates, away from the thread of all requests.
+    async fn start(settings: &Settings) -> Result<Arc<Self>, Failed> {
+        let extra_roots = settings.extra_roots.clone();
+        let tls = tokio::task::spawn_blocking(move || roots::tls(&extra_roots)).await;
+        let tls = tls.map_err(|ended| Failed::NotStarted(ended.to_string()))?;
+        let connector = Connector::new(tls, Room::new(settings.max_connections));
+        let pooled = Arc::new(Self {
             client: Mutex::new(Self::client_of(&connector)),
             connector,
-        }
+        });
+        tokio::spawn(Arc::clone(&pooled).make_room());
+        Ok(pooled)
     }
 
     fn client_of(connector: &Connector) -> Client<Connector, Full<Bytes>> {
@@ -265,7 +266,7 @@ impl Pooled {
 
     /// Closes the connections without a request whenever a new one finds no room: the pool itself
     /// gives up none of one server's for another's.
-    async fn make_room(&self) {
+    async fn make_room(self: Arc<Self>) {
         loop {
             self.room().wanted().await;
             let began = Instant::now();

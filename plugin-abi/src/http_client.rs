@@ -20,6 +20,7 @@ use crate::{
         OwnedField, RResult, RSlice, RStr, RVec, TD_Opaque,
     },
     export::host,
+    time,
 };
 
 /// Time of an exchange for which nothing else says when it has to end.
@@ -70,7 +71,7 @@ impl HttpClient {
     pub(crate) fn within(left: Duration) -> Self {
         let left = left.saturating_sub(MARGIN.min(left / 10));
         Self {
-            ends: Instant::now().checked_add(left),
+            ends: time::now().checked_add(left),
         }
     }
 
@@ -233,7 +234,7 @@ impl HttpRequest {
         };
         let left = self
             .ends
-            .map(|ends| ends.saturating_duration_since(Instant::now()));
+            .map(|ends| ends.saturating_duration_since(time::now()));
         let timeout = match (self.timeout, left) {
             (Some(timeout), Some(left)) => timeout.min(left),
             (Some(timeout), None) => timeout,

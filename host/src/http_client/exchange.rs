@@ -1,9 +1,6 @@
 //! One request, from what a plugin asks for to the head of its response.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -14,7 +11,7 @@ use hyper::{
 use hyper_util::client::legacy::{self, connect::capture_connection};
 use plugin_abi::abi::{IncomingObject, OutgoingObject};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 
@@ -112,7 +109,7 @@ impl Exchange {
     pub(super) async fn send(
         self,
         http: PluginHttp,
-        pooled: Arc<OnceLock<Pooled>>,
+        pooled: Arc<OnceCell<Arc<Pooled>>>,
     ) -> Result<IncomingObject, Failed> {
         let settings = http.client.settings();
         let (of_plugin, of_all) = (settings.max_requests_per_plugin, settings.max_requests);
@@ -131,9 +128,7 @@ impl Exchange {
                 })
                 .await?,
         };
-        let pooled = pooled
-            .get()
-            .expect("the thread fills it before it polls anything");
+        let pooled = pooled.get_or_try_init(|| Pooled::start(settings)).await?;
         let response = match self.try_once(pooled).await {
             Ok(response) => response,
             // A server may close a connection in the moment in which it is used again. What only
@@ -153,7 +148,7 @@ impl Exchange {
             ends: self.ends,
             max_body: self.max_body,
         };
-        Ok(response::object(response, bounds, places, http.client))
+        Ok(response::object(response, bounds, places, http.client).await)
     }
 
     async fn place(

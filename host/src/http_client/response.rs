@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::poll_immediate;
+use http_body_util::BodyExt;
 use hyper::{
     Response,
     body::{Body, Bytes, Incoming},
@@ -36,13 +38,17 @@ pub(super) struct Bounds {
 }
 
 /// The response as a plugin sees it. Made on the client's runtime, which keeps its time.
-pub(super) fn object(
+///
+/// What has come of the body together with the head is taken here, where it costs nothing: from the
+/// plugin's thread it would be two more wake-ups of one thread by another.
+pub(super) async fn object(
     response: Response<Incoming>,
     bounds: Bounds,
     places: Places,
     client: HttpClient,
 ) -> IncomingObject {
-    let (head, body) = response.into_parts();
+    let (head, mut body) = response.into_parts();
+    let first = first_chunk(&mut body).await;
     let headers = head.headers.iter().map(|(name, value)| OwnedField {
         name: name.as_str().as_bytes().into(),
         value: value.as_bytes().into(),
@@ -51,6 +57,7 @@ pub(super) fn object(
         headers: headers.collect(),
         status: head.status.as_u16(),
         rest: Arc::new(Mutex::new(Rest {
+            first,
             state: State::Open {
                 body,
                 timer: Box::pin(sleep_until(bounds.ends)),
@@ -92,6 +99,8 @@ impl IncomingResponse for Arriving {
 
 /// The part of the body that has not been taken.
 struct Rest {
+    /// What came with the head.
+    first: Option<Result<Bytes, hyper::Error>>,
     state: State,
     taken: u64,
     bounds: Bounds,
@@ -113,7 +122,10 @@ impl Rest {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, HttpFailure>> {
         let next = match &mut self.state {
             State::Over(end) => return Poll::Ready(end.clone().map(|()| None)),
-            State::Open { body, timer, .. } => next(body, timer, &self.bounds, context),
+            State::Open { body, timer, .. } => match self.first.take() {
+                Some(first) => Poll::Ready(read(first, &self.bounds).map(Some)),
+                None => next(body, timer, &self.bounds, context),
+            },
         };
         let next = ready!(next).and_then(|chunk| {
             self.taken += chunk.as_ref().map_or(0, Bytes::len) as u64;
@@ -140,6 +152,31 @@ impl Rest {
     }
 }
 
+/// A piece of the body that is there already. The connection's task needs its turn twice: to hear that
+/// somebody wants the body, and to say that there is something.
+async fn first_chunk(body: &mut Incoming) -> Option<Result<Bytes, hyper::Error>> {
+    for turn in 0..2 {
+        if turn > 0 {
+            tokio::task::yield_now().await;
+        }
+        match poll_immediate(body.frame()).await {
+            Some(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if !data.is_empty() => return Some(Ok(data)),
+                // Trailers, or nothing: the rest will tell.
+                _ => return None,
+            },
+            Some(Some(Err(error))) => return Some(Err(error)),
+            Some(None) => return None,
+            None => {}
+        }
+    }
+    None
+}
+
+fn read<T>(read: Result<T, hyper::Error>, bounds: &Bounds) -> Result<T, Failed> {
+    read.map_err(|error| Failed::of_connection(bounds.server.clone(), &error))
+}
+
 fn next(
     body: &mut Incoming,
     timer: &mut Pin<Box<Sleep>>,
@@ -154,10 +191,7 @@ fn next(
                 Ok(data) => return Poll::Ready(Ok(Some(data))),
                 Err(_trailers) => {}
             },
-            Poll::Ready(Some(Err(error))) => {
-                let server = bounds.server.clone();
-                return Poll::Ready(Err(Failed::of_connection(server, &error)));
-            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(read(Err(error), bounds)),
             Poll::Ready(None) => return Poll::Ready(Ok(None)),
             Poll::Pending => break,
         }
