@@ -193,8 +193,8 @@ struct Running {
 }
 
 impl Running {
-    /// One thread, but a runtime that could have more: it wakes that thread where it sleeps, where
-    /// the one for a single thread makes a system call for each wake-up from another.
+    /// One thread, of a runtime that could have more: tokio's runtime for a single thread makes a
+    /// system call for each wake-up from another thread, this one only where its thread sleeps.
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)

@@ -128,7 +128,11 @@ impl Exchange {
                 })
                 .await?,
         };
-        let pooled = pooled.get_or_try_init(|| Pooled::start(settings)).await?;
+        let starting = pooled.get_or_try_init(|| Pooled::start(settings));
+        let pooled = match timeout_at(self.ends, starting).await {
+            Ok(pooled) => pooled?,
+            Err(_) => return Err(self.timeout(false)),
+        };
         let response = match self.try_once(pooled).await {
             Ok(response) => response,
             // A server may close a connection in the moment in which it is used again. What only
@@ -201,6 +205,10 @@ impl Exchange {
             let what = format!("all {} connections", room.connections);
             return self.busy(what, "--http-client-connections");
         }
+        self.timeout(connected)
+    }
+
+    fn timeout(&self, connected: bool) -> Failed {
         Failed::Timeout {
             server: self.server.clone(),
             what: match connected {

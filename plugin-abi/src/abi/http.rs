@@ -10,7 +10,8 @@ use async_ffi::FfiFuture;
 use super::OwnedField;
 
 /// A request to another server. The library implements it; the host owns it from
-/// [`fetch`](super::HostServices::fetch) on, asks it before that function returns, and drops it.
+/// [`HostServices::fetch`](crate::abi::HostServices::fetch) on, asks it where the future is first
+/// polled, and drops it.
 #[sabi_trait]
 pub trait OutgoingRequest: Send + Sync + 'static {
     /// Method, in upper case.
