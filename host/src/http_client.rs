@@ -43,11 +43,10 @@ pub use roots::check_roots;
 pub const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_HEADERS: usize = 100;
 
-/// Connections to one server that are kept open without a request, at most.
-pub const MAX_IDLE_PER_SERVER: usize = 32;
-
-/// How long they are: shorter than what servers allow, the shortest of which are known to be 5 s, since
-/// one that is closed in the moment of its use costs a request.
+/// How long a connection is kept open without a request: shorter than what servers allow, the shortest of
+/// which are known to be 5 s, since one that is closed in the moment of its use costs a request. Their
+/// number has no bound beside that on all connections: one that is closed because many are idle for an
+/// instant is opened again in the next.
 pub const IDLE_TIME: Duration = Duration::from_secs(4);
 
 /// How long it may take to connect: name, TCP and TLS together.
@@ -250,7 +249,6 @@ impl Pooled {
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(MAX_IDLE_PER_SERVER)
             .http1_max_buf_size(MAX_HEAD_BYTES)
             .http1_max_headers(MAX_HEADERS)
             .build(connector.clone())
