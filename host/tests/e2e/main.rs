@@ -22,6 +22,7 @@ mod bounds;
 mod call_command;
 mod chains;
 mod check_command;
+mod compatibility;
 mod configurations;
 mod connections;
 mod control_socket;
