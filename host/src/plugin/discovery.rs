@@ -160,7 +160,8 @@ pub fn discover_one(plugin: &Path) -> Discovery {
     };
     let name = named.file_name().and_then(|name| name.to_str());
     match name {
-        Some(name) if full.is_file() && is_library(name) => {
+        // Also where its name is no library's: what it is will be said.
+        Some(name) if full.is_file() => {
             let parent = plugin
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
@@ -229,7 +230,10 @@ impl Discovery {
         }
         let libraries: Vec<_> = listing.entries.iter().filter_map(Entry::library).collect();
         match libraries[..] {
-            [] => self.report(directory, [Cause::NoPlugin]),
+            [] => {
+                let archives = files::archives(&listing.entries);
+                self.report(directory, [Cause::NoPlugin { archives }]);
+            }
             [library] => self.examine_library(directory, library, Home::Own(name)),
             _ => {
                 let libraries = libraries.into_iter().map(str::to_owned).collect();

@@ -54,6 +54,7 @@ mod replacing_files;
 mod replay;
 mod request_effects;
 mod response_effects;
+mod schemas;
 mod soak;
 mod stalls;
 mod upgrades;

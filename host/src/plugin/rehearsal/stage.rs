@@ -9,10 +9,12 @@ use std::sync::Arc;
 use plugin_abi::abi::RResult;
 use rustix::process::Signal;
 
+use super::Extent;
 use super::task::{self, Report, Stage, Task};
 use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
+use crate::plugin::registry::RefusedConfiguration;
 use crate::privileges;
 
 /// The number of the one generation that this process ever has.
@@ -91,6 +93,20 @@ fn try_out(
             Ok(opened) => opened,
             Err(refused) => return Ok(Err(refused.to_string())),
         };
+        let mut schema = None;
+        if task.own_schema {
+            begins(Stage::Schema)?;
+            schema = match opened.config_schema() {
+                Ok(schema) => schema,
+                Err(refused) => return Ok(Err(refused.to_string())),
+            };
+        }
+        if let Some(schema) = &schema {
+            task::write(reports, &Report::Schema(schema.source().clone()))?;
+        }
+        if task.extent == Extent::Schema {
+            return Ok(Ok(()));
+        }
         begins(Stage::Load)?;
         let services = Services {
             plugin,
@@ -105,6 +121,12 @@ fn try_out(
         };
         for configuration in configurations {
             begins(Stage::Configure)?;
+            if let Some(Err(misfit)) = schema
+                .as_ref()
+                .map(|schema| schema.check_raw(configuration))
+            {
+                return Ok(Err(RefusedConfiguration::from(misfit).to_string()));
+            }
             match loaded.configure(configuration.as_slice().into()) {
                 RResult::ROk(configured) => drop(configured),
                 RResult::RErr(failure) => return Ok(Err(failure.to_string())),

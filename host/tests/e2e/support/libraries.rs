@@ -9,6 +9,7 @@ use std::{
 /// Every plugin that tests load: the name of its package and its directory in the workspace.
 const PLUGINS: &[(&str, &str)] = &[
     ("compatible", "host/tests/fixtures/compatible"),
+    ("described", "host/tests/fixtures/described"),
     ("fault-injection", "plugins/fault-injection"),
     ("limit-req", "plugins/limit-req"),
     ("misdeeds", "host/tests/fixtures/misdeeds"),
