@@ -6,7 +6,9 @@ use std::fs;
 use serde_json::json;
 
 use crate::support::{
-    Gateway, Host, PluginDir, builds::Built, get, plugin_host, request, response, wait_for,
+    Gateway, Host, PluginDir,
+    builds::{Built, LATER_ABI},
+    get, plugin_host, request, response, wait_for,
 };
 
 /// Everything that a plugin can do, in a host that runs this library.
@@ -16,6 +18,7 @@ fn does_everything(built: Built) {
     built.version("0.2.0").swap_in(&host.plugins().join(plugin));
     host.log_line(&["a thread speaks", plugin, "version=0.2.0"]);
     host.log_line(&["is loaded", "greeting=hello", "version=0.2.0"]);
+    host.log_line(&["plugin loaded", plugin]);
     let mut gateway = host.gateway();
     gateway.set_variable("route_id", "7");
     gateway.set_request_body(b"a body");
@@ -52,6 +55,16 @@ fn does_everything(built: Built) {
     fs::remove_dir_all(host.plugins().join(plugin)).unwrap();
     host.log_line(&["0.2.0 says goodbye", plugin]);
     host.log_line(&["plugin unloaded", plugin]);
+}
+
+/// Message and next step of a check, which has one problem to tell.
+fn only_problem(plugins: &PluginDir, name: &str) -> [String; 2] {
+    let ended = plugin_host(&["check", &plugins.path(name), "--json"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let shown = ended.json();
+    assert_eq!(shown["problems"].as_array().unwrap().len(), 1, "{shown}");
+    let problem = &shown["problems"][0];
+    ["message", "next_step"].map(|key| problem[key].as_str().unwrap().to_owned())
 }
 
 /// Calls until a version answers, and never meets anything but the two.
@@ -113,6 +126,49 @@ fn plugins_of_two_abi_versions_work_on_one_call() {
         let answer = gateway.call(token, get("/")).to_string();
         answer.contains(report).then_some(())
     });
+}
+
+#[test]
+fn a_library_with_a_later_abi_of_which_it_uses_nothing_new_does_everything() {
+    does_everything(Built::WithALaterAbi);
+    let plugins = PluginDir::new();
+    let files = Built::WithALaterAbi.version("0.2.0");
+    files.write(plugins.path("foresighted").as_ref());
+    let ended = plugin_host(&["check", &plugins.path("foresighted"), "--json"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.json()["plugins"][0]["abi"], LATER_ABI);
+}
+
+#[test]
+fn a_library_that_uses_what_this_host_does_not_have_is_refused_by_the_name_of_that() {
+    // Real code, marked as the SDK marks it: what is in the library and never called is no reason.
+    let plugins = PluginDir::new().library("from-tomorrow");
+    let [message, next_step] = only_problem(&plugins, "libfrom_tomorrow.so");
+    assert!(
+        message.contains("uses `time_travel` of it, which this host"),
+        "{message}"
+    );
+    assert!(next_step.contains("upgrade this host"), "{next_step}");
+}
+
+#[test]
+fn a_library_of_another_layout_is_refused_by_the_field_before_it_is_constructed() {
+    let plugins = PluginDir::new();
+    let files = Built::WithAnotherLayout.version("0.2.0");
+    files.write(plugins.path("misshapen").as_ref());
+    let [message, next_step] = only_problem(&plugins, "misshapen");
+    assert_eq!(
+        message,
+        "it does not load: when the library was opened: its plugin-abi is laid out differently from \
+         this host's: `ReplyParts.status` is a `u32` in the library and `u16` in this host: build it \
+         with the plugin-abi of this host"
+    );
+    assert!(next_step.contains("plugin-abi of this host"), "{next_step}");
+
+    let host = Host::builder().start();
+    files.swap_in(&host.plugins().join("misshapen"));
+    host.log_line(&["ERROR", "misshapen 0.2.0", "`ReplyParts.status`"]);
+    assert!(!host.log().contains("a thread speaks"), "on_load has run");
 }
 
 #[test]

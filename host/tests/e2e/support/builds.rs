@@ -27,6 +27,12 @@ const FROZEN: &str = "host/tests/fixtures/abi-1.0.0/Cargo.toml";
 /// Name of the plugin whose ABI has another layout.
 const MISSHAPEN: &str = "misshapen";
 
+/// Name of the plugin whose ABI is newer than this host's.
+const FORESIGHTED: &str = "foresighted";
+
+/// The ABI version of that one.
+pub(crate) const LATER_ABI: &str = "1.999.0";
+
 /// A way to build the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Built {
@@ -36,6 +42,8 @@ pub(crate) enum Built {
     WithAbi1_0,
     /// With `plugin-abi` as it was in ABI 1.0.0, but for one field, which has another type.
     WithAnotherLayout,
+    /// With a later minor version of the ABI, of which it uses nothing new.
+    WithALaterAbi,
     /// By the compiler that the system packages.
     ByAnotherCompiler,
     /// At the highest optimisation level, with link-time optimisation over all crates.
@@ -70,6 +78,7 @@ impl Built {
         match self {
             Self::WithItsOwnAllocator => "own-allocator",
             Self::WithAnotherLayout => MISSHAPEN,
+            Self::WithALaterAbi => FORESIGHTED,
             _ => "compatible",
         }
     }
@@ -77,12 +86,14 @@ impl Built {
     fn library(self) -> PathBuf {
         static FROZEN_ABI: OnceLock<PathBuf> = OnceLock::new();
         static ANOTHER_LAYOUT: OnceLock<PathBuf> = OnceLock::new();
+        static LATER_ABI: OnceLock<PathBuf> = OnceLock::new();
         static ANOTHER_COMPILER: OnceLock<PathBuf> = OnceLock::new();
         static OPTIMISED: OnceLock<PathBuf> = OnceLock::new();
         match self {
             Self::Now | Self::WithItsOwnAllocator => built_plugin(self.plugin()).library,
             Self::WithAbi1_0 => FROZEN_ABI.get_or_init(with_frozen_abi).clone(),
             Self::WithAnotherLayout => ANOTHER_LAYOUT.get_or_init(with_another_layout).clone(),
+            Self::WithALaterAbi => LATER_ABI.get_or_init(with_a_later_abi).clone(),
             Self::ByAnotherCompiler => ANOTHER_COMPILER.get_or_init(by_another_compiler).clone(),
             Self::Optimised => OPTIMISED.get_or_init(optimised).clone(),
         }
@@ -109,45 +120,104 @@ fn with_frozen_abi() -> PathBuf {
 /// of the frozen one, and are built once for both.
 fn with_another_layout() -> PathBuf {
     with_frozen_abi();
-    let copy = target_dir().join("tmp/another-layout");
-    let _ = fs::remove_dir_all(&copy);
-    copy_all(workspace().join(FROZEN).parent().unwrap(), &copy);
-    let edit = |file: &str, from: &str, to: &str| {
-        let file = copy.join(file);
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from), "{from} is not in {}", file.display());
-        fs::write(file, text.replace(from, to)).unwrap();
-    };
-    edit(
+    let copy = SourceCopy::new("another-layout");
+    copy.add(Path::new(FROZEN).parent().unwrap(), "");
+    copy.edit(
         "plugin-abi/src/abi.rs",
         "pub status: u16,",
         "pub status: u32,",
     );
     let action = "plugin-abi/src/action.rs";
-    edit(action, " status,\n", " status: status.into(),\n");
-    edit(
+    copy.edit(action, " status,\n", " status: status.into(),\n");
+    copy.edit(
         action,
         " self.parts.status\n",
         " self.parts.status as u16\n",
     );
-    // A name of its own, or its library would take the place of the other one.
-    let named = format!("name = \"{MISSHAPEN}\"");
-    edit("Cargo.toml", "name = \"compatible\"", &named);
     let source = workspace().join("host/tests/fixtures/compatible/src/lib.rs");
-    edit(
+    copy.edit(
         "Cargo.toml",
         "../compatible/src/lib.rs",
         source.to_str().unwrap(),
     );
-    let target = target_dir().join("abi-1.0.0");
-    succeed(
-        cargo()
-            .args(["build", "--manifest-path"])
-            .arg(copy.join("Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target),
-    );
-    target.join(format!("debug/lib{MISSHAPEN}.so"))
+    copy.build("Cargo.toml", MISSHAPEN, &target_dir().join("abi-1.0.0"))
+}
+
+/// A copy of the current ABI as it may be in some later minor version: with methods at the end of the
+/// tables that the host fills and of those that the library fills.
+fn with_a_later_abi() -> PathBuf {
+    let copy = SourceCopy::new("a-later-abi");
+    copy.add(Path::new("plugin-abi"), "plugin-abi");
+    copy.add(Path::new("host/tests/fixtures/compatible"), "compatible");
+    copy.add(Path::new("Cargo.lock"), "Cargo.lock");
+    copy.add(Path::new("Cargo.toml"), "Cargo.toml");
+    let manifest = fs::read_to_string(copy.directory.join("Cargo.toml")).unwrap();
+    let members = &manifest[manifest.find("members = [").unwrap()..];
+    let members = &members[..members.find("exclude").unwrap()];
+    let fewer = "members = [\"plugin-abi\", \"compatible\"]\n";
+    copy.edit("Cargo.toml", members, fewer);
+    // The documents are not there, and nobody tests this copy.
+    copy.edit("plugin-abi/src/lib.rs", "#[cfg(doctest)]", "#[cfg(any())]");
+    for above in [
+        "/// Owned handle of the host's services.",
+        "/// Owned handle of a plugin; its drop",
+        "/// Owned handle of a call.",
+    ] {
+        let end_of_trait = format!("}}\n\n{above}");
+        let longer =
+            format!("\n    /// Later.\n    fn later(&self) -> u64 {{ 7 }}\n{end_of_trait}");
+        copy.edit("plugin-abi/src/abi.rs", &end_of_trait, &longer);
+    }
+    let now = format!("\"{}\"", plugin_abi::build_info::ABI_VERSION);
+    let later = format!("\"{LATER_ABI}\"");
+    copy.edit("plugin-abi/src/build_info.rs", &now, &later);
+    copy.build("compatible/Cargo.toml", FORESIGHTED, target_dir())
+}
+
+/// A copy of sources, to be changed and built.
+struct SourceCopy {
+    directory: PathBuf,
+}
+
+impl SourceCopy {
+    fn new(name: &str) -> Self {
+        let directory = target_dir().join("tmp").join(name);
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        Self { directory }
+    }
+
+    /// Copies a file or a directory of the workspace.
+    fn add(&self, from: &Path, to: &str) {
+        copy_all(&workspace().join(from), &self.directory.join(to));
+    }
+
+    fn edit(&self, file: &str, from: &str, to: &str) {
+        let file = self.directory.join(file);
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{from} is not in {}", file.display());
+        fs::write(file, text.replace(from, to)).unwrap();
+    }
+
+    /// Builds it with another version of `plugin-abi` and under another name, or what is built would
+    /// take the place of the original's.
+    fn build(&self, manifest: &str, name: &str, target: &Path) -> PathBuf {
+        let manifest_of_abi = self.directory.join("plugin-abi/Cargo.toml");
+        let text = fs::read_to_string(manifest_of_abi).unwrap();
+        let version = text.lines().find(|line| line.starts_with("version = "));
+        let other = format!("version = \"{LATER_ABI}\"");
+        self.edit("plugin-abi/Cargo.toml", version.unwrap(), &other);
+        let named = format!("name = \"{name}\"");
+        self.edit(manifest, "name = \"compatible\"", &named);
+        succeed(
+            cargo()
+                .args(["build", "--manifest-path"])
+                .arg(self.directory.join(manifest))
+                .arg("--target-dir")
+                .arg(target),
+        );
+        target.join(format!("debug/lib{name}.so"))
+    }
 }
 
 fn by_another_compiler() -> PathBuf {
@@ -184,16 +254,13 @@ fn optimised() -> PathBuf {
 }
 
 fn copy_all(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
-        let (from, to) = {
-            let entry = entry.unwrap();
-            (entry.path(), to.join(entry.file_name()))
-        };
-        if from.is_dir() {
-            copy_all(&from, &to);
-        } else {
-            fs::copy(from, to).unwrap();
-        }
+        let entry = entry.unwrap();
+        copy_all(&entry.path(), &to.join(entry.file_name()));
     }
 }

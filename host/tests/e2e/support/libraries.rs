@@ -11,6 +11,7 @@ const PLUGINS: &[(&str, &str)] = &[
     ("compatible", "host/tests/fixtures/compatible"),
     ("described", "host/tests/fixtures/described"),
     ("fault-injection", "plugins/fault-injection"),
+    ("from-tomorrow", "host/tests/fixtures/from-tomorrow"),
     ("limit-req", "plugins/limit-req"),
     ("misdeeds", "host/tests/fixtures/misdeeds"),
     ("own-allocator", "host/tests/fixtures/own-allocator"),
