@@ -31,6 +31,11 @@ pub use schemars::Schema;
 /// assert_eq!(Lines::parse(b"a\nb")?.0, ["a", "b"]);
 /// # Ok::<(), Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a route's configuration cannot be read as `{Self}`",
+    label = "neither `Deserialize` nor `Configuration`",
+    note = "write `#[derive(Deserialize)]` above the type, or implement `plugin_abi::Configuration` for it"
+)]
 pub trait Configuration: Sized + Send + Sync + 'static {
     /// Parses what the route says, byte for byte.
     ///
@@ -135,7 +140,8 @@ fn schema_of<T: JsonSchema>() -> Schema {
 impl<T: DeserializeOwned + Send + Sync + 'static> Configuration for T {
     fn parse(raw: &[u8]) -> Result<Self> {
         let (text, context) = if raw.trim_ascii().is_empty() {
-            let context = "the route gives no configuration, which stands for {}";
+            let context = "the route gives no configuration, which stands for {}; give it a `value` with \
+                           what is missing, or give the plugin's type a default (`#[serde(default)]`)";
             (&b"{}"[..], context)
         } else {
             (raw, "the configuration does not fit")
