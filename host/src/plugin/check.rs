@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::discovery::{Candidate, Discovery, Fault, discover, discover_one};
+use super::discovery::{Candidate, Discovery, Fault, discover, discover_one, instead_of_plugins};
 use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
 use super::rehearsal::{self, Extent, Rehearsal, RehearsalError, Rehearsed, Stage};
@@ -144,12 +144,21 @@ pub fn check(path: &Path, kind: Kind, discovery: Discovery, options: &Options<'_
     }
     if kind == Kind::Directory && discovery.found.is_empty() && checked.findings.is_empty() {
         // A host would run and serve nothing, which is hardly what anybody means.
+        let (message, next_step) = match instead_of_plugins(path) {
+            Some(cause) => (cause.to_string(), cause.next_step()),
+            None => (
+                "there is no plugin".to_owned(),
+                format!(
+                    "name a plugin's directory, which has a {FILE_NAME} or a library, or a directory of such"
+                ),
+            ),
+        };
         checked.findings.push(Finding {
             path: path.to_owned(),
             plugin: None,
             version: None,
-            message: "there is no plugin".to_owned(),
-            next_step: format!("name a plugin's directory, which has a {FILE_NAME} or a library, or a directory of such"),
+            message,
+            next_step,
             fault: Fault::Operator,
         });
     }
@@ -285,7 +294,7 @@ fn fault_of(error: &RehearsalError) -> Fault {
     match error {
         RehearsalError::NotTried(_)
         | RehearsalError::Refused {
-            stage: Stage::Configure,
+            stage: Stage::Fit | Stage::Configure,
             ..
         } => Fault::Operator,
         _ => Fault::Author,

@@ -146,6 +146,13 @@ pub(super) fn files_of(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a directory has in the place of plugins, where it has something that is easily taken for one.
+#[must_use]
+pub fn instead_of_plugins(directory: &Path) -> Option<Cause> {
+    let archives = files::archives(&files::list(directory).ok()?.entries);
+    (!archives.is_empty()).then_some(Cause::NoPlugin { archives })
+}
+
 /// Looks at one plugin: a directory with a `plugin.json` or a library, or a library alone. For
 /// `plugin-host check`, which is also asked about one.
 #[must_use]

@@ -148,7 +148,7 @@ impl RehearsalError {
                 Stage::Load => {
                     "correct the plugin's settings (`settings` of its plugin.json, the operator's `[plugins.NAME.settings]`), or mend its `on_load`"
                 }
-                Stage::Configure => "correct the configuration",
+                Stage::Fit | Stage::Configure => "correct the configuration",
                 Stage::Unload => "mend its `on_unload`",
             },
             Self::Crashed { .. } | Self::Exited { .. } => {
@@ -167,6 +167,7 @@ impl fmt::Display for Stage {
             Self::Open => "when the library was opened",
             Self::Schema => "when it was asked for the schema of its configuration",
             Self::Load => "in the plugin's constructor or `on_load`",
+            Self::Fit => "the configuration does not fit the plugin's schema",
             Self::Configure => "when it parsed a configuration",
             Self::Unload => "in its `on_unload`",
         })

@@ -30,6 +30,7 @@ mod counts;
 mod deadlines;
 mod deadly_misdeeds;
 mod dev_command;
+mod does_not_load;
 mod embedding;
 mod errors;
 mod extra_info;

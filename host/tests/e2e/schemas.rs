@@ -74,6 +74,19 @@ fn the_status_names_the_closed_route_the_place_and_the_reason_until_it_is_mended
 }
 
 #[test]
+fn the_status_names_no_more_closed_routes_than_it_has_room_for_and_counts_the_rest() {
+    let host = Host::with("described");
+    let mut gateway = host.gateway();
+    for _ in 0..70 {
+        let token = gateway.route([("described", bad())]);
+        assert_eq!(gateway.call(token, get("/")), "error 1");
+    }
+    let (_, status, _) = host.ask(&["status"]);
+    assert_eq!(status.matches("fail closed: described").count(), 64);
+    assert!(status.contains("and those of 6 routes more"), "{status}");
+}
+
+#[test]
 fn check_and_call_tell_the_place_as_well() {
     let plugins = PluginDir::new().with("described", Value::Null);
     let ended = plugin_host(&[

@@ -14,7 +14,6 @@ use super::task::{self, Report, Stage, Task};
 use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
-use crate::plugin::registry::RefusedConfiguration;
 use crate::privileges;
 
 /// The number of the one generation that this process ever has.
@@ -120,13 +119,13 @@ fn try_out(
             Err(refused) => return Ok(Err(refused.to_string())),
         };
         for configuration in configurations {
-            begins(Stage::Configure)?;
-            if let Some(Err(misfit)) = schema
-                .as_ref()
-                .map(|schema| schema.check_raw(configuration))
-            {
-                return Ok(Err(RefusedConfiguration::from(misfit).to_string()));
+            if let Some(schema) = &schema {
+                begins(Stage::Fit)?;
+                if let Err(misfit) = schema.check_raw(configuration) {
+                    return Ok(Err(misfit.to_string()));
+                }
             }
+            begins(Stage::Configure)?;
             match loaded.configure(configuration.as_slice().into()) {
                 RResult::ROk(configured) => drop(configured),
                 RResult::RErr(failure) => return Ok(Err(failure.to_string())),

@@ -23,6 +23,8 @@ pub enum Stage {
     Schema,
     /// It is constructed, and its `on_load` runs.
     Load,
+    /// A route's configuration is compared with that.
+    Fit,
     /// It parses a route's configuration.
     Configure,
     /// Its `on_unload` runs.

@@ -5,7 +5,7 @@
 //! builds nothing. The source is `host/tests/fixtures/compatible`.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -17,8 +17,10 @@ use super::{
     versions::{Files, LIBRARY, replace},
 };
 
-/// The compiler that the system packages; `scripts/install-tools --tests` installs it.
-const RUSTC_OF_THE_SYSTEM: &str = "/usr/bin/rustc";
+/// The compiler that Debian packages, which `scripts/install-tools --tests` installs, and the variable that
+/// names another one in its place.
+const OTHER_RUSTC: &str = "/usr/bin/rustc";
+const OTHER_RUSTC_VARIABLE: &str = "PLUGIN_HOST_TEST_RUSTC";
 
 /// The manifest that builds the plugin with `plugin-abi` as it was in ABI 1.0.0, and with the releases
 /// of `serde`, `serde_json` and others of those days.
@@ -221,23 +223,21 @@ impl SourceCopy {
 }
 
 fn by_another_compiler() -> PathBuf {
+    let rustc = env::var_os(OTHER_RUSTC_VARIABLE).unwrap_or_else(|| OTHER_RUSTC.into());
     assert!(
-        fs::exists(RUSTC_OF_THE_SYSTEM).unwrap(),
-        "there is no {RUSTC_OF_THE_SYSTEM}: run scripts/install-tools --tests"
+        fs::exists(&rustc).unwrap(),
+        "there is no {}: run scripts/install-tools --tests, or name a compiler in {OTHER_RUSTC_VARIABLE}",
+        rustc.display()
     );
     let target = target_dir().join("another-compiler");
-    succeed(
-        cargo()
-            .env("RUSTC", RUSTC_OF_THE_SYSTEM)
-            .args([
-                "build",
-                "--locked",
-                "--package",
-                "compatible",
-                "--target-dir",
-            ])
-            .arg(&target),
-    );
+    succeed(cargo().env("RUSTC", rustc).args([
+        "build".as_ref(),
+        "--locked".as_ref(),
+        "--package".as_ref(),
+        "compatible".as_ref(),
+        "--target-dir".as_ref(),
+        target.as_os_str(),
+    ]));
     target.join("debug/libcompatible.so")
 }
 
