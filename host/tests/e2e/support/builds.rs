@@ -1,7 +1,7 @@
 //! One plugin as many authors would build it: with an ABI of earlier days, another compiler, another
 //! allocator, other settings.
 //!
-//! Each way of building has a target directory of its own below the workspace's, so that a second run
+//! Nobody debugs what is built here, so it is built without what debuggers need. Each way of building has a target directory of its own below the workspace's, so that a second run
 //! builds nothing. The source is `host/tests/fixtures/compatible`.
 
 use std::{
@@ -230,14 +230,14 @@ fn by_another_compiler() -> PathBuf {
         rustc.display()
     );
     let target = target_dir().join("another-compiler");
-    succeed(cargo().env("RUSTC", rustc).args([
-        "build".as_ref(),
-        "--locked".as_ref(),
-        "--package".as_ref(),
-        "compatible".as_ref(),
-        "--target-dir".as_ref(),
-        target.as_os_str(),
-    ]));
+    succeed(
+        cargo()
+            .env("RUSTC", rustc)
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .args(["build", "--locked", "--package", "compatible"])
+            .arg("--target-dir")
+            .arg(&target),
+    );
     target.join("debug/libcompatible.so")
 }
 
@@ -246,6 +246,7 @@ fn optimised() -> PathBuf {
     succeed(
         cargo()
             .env("CARGO_PROFILE_RELEASE_LTO", "fat")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
             .args(["build", "--locked", "--release", "--package", "compatible"])
             .arg("--target-dir")
             .arg(&target),
