@@ -80,7 +80,7 @@ pub trait ConfigSchema: 'static {
     fn config_schema() -> Option<Schema>;
 }
 
-/// No schema: for tests, which make modules without the macro.
+/// No schema: for the test kit, which makes modules without the macro.
 impl ConfigSchema for () {
     fn config_schema() -> Option<Schema> {
         None

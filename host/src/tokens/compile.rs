@@ -272,10 +272,8 @@ impl Compiler {
         let mut refused: Vec<_> = live
             .iter()
             .filter(|token| self.tokens.is_newest(token))
-            .filter_map(|token| match &*token.chain.borrow() {
-                ChainState::Refused(refused) => {
-                    Some((token.key().into_owned(), Arc::clone(refused)))
-                }
+            .filter_map(|token| match token.chain() {
+                ChainState::Refused(refused) => Some((token.key().into_owned(), refused)),
                 _ => None,
             })
             .collect();
