@@ -12,6 +12,7 @@ mod leash;
 mod new;
 mod output;
 mod run;
+mod schema;
 mod version;
 mod worker;
 
@@ -44,6 +45,7 @@ enum Command {
     Dev(dev::DevArgs),
     Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
     Rehearse(check::RehearseArgs),
     Status(control::StatusArgs),
     Reload(control::ReloadArgs),
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::dev(&args),
         Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
+        Command::Schema(args) => schema::schema(&args),
         Command::Rehearse(_) => check::rehearse(),
         Command::Status(args) => control::status(&args),
         Command::Reload(args) => control::reload(&args),

@@ -278,12 +278,14 @@ impl Config {
         Self::read(flags, environment, Some(stand_in())).map(|config| config.effective)
     }
 
-    /// Reads what the operator says about plugins, for a command that loads them without a host.
+    /// Reads where plugins lie and what the operator says about them, for a command that loads them
+    /// without a host.
     ///
     /// # Errors
     /// As for [`Config::load`].
-    pub fn operator(flags: &Flags, environment: &Environment) -> Result<Operator, ConfigErrors> {
-        Self::read(flags, environment, Some(stand_in())).map(|config| config.plugins.to_operator())
+    pub fn plugins(flags: &Flags, from: &Environment) -> Result<(PathBuf, Operator), ConfigErrors> {
+        let config = Self::read(flags, from, Some(stand_in()))?;
+        Ok((config.plugin_dir, config.plugins.to_operator()))
     }
 
     /// The configuration file that was read and its text, which may hold secrets.

@@ -16,6 +16,7 @@
 //! [`module_of`].
 
 mod compatibility;
+mod difference;
 mod layout;
 
 use std::fmt;
@@ -41,6 +42,11 @@ pub struct PluginModule {
     /// Constructs the plugin and runs its `on_load`. The host calls it once per library.
     #[sabi(last_prefix_field)]
     pub create: extern "C" fn(Host, LoadArguments) -> FfiFuture<RResult<PluginObject, Failure>>,
+
+    /// The JSON Schema of a route's configuration, as JSON text; empty where the plugin has none.
+    /// Runs nothing of the plugin but what its configuration type says of itself. Since ABI 1.1.
+    #[sabi(missing_field(option))]
+    pub config_schema: extern "C" fn() -> RResult<RString, Failure>,
 }
 
 impl RootModule for PluginModuleRef {
@@ -356,7 +362,7 @@ pub fn layout_text() -> String {
 pub enum ModuleError {
     /// Built with a release of `abi_stable` that cannot meet ours.
     Header(String),
-    /// A type that crosses the boundary has another layout; the text names it.
+    /// A type that crosses the boundary has another layout; the text names the field.
     Layout(String),
     /// The root module's constructor failed.
     Constructor(String),
@@ -366,7 +372,12 @@ impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(reason) => write!(f, "its ABI header does not fit: {reason}"),
-            Self::Layout(reason) => write!(f, "its types are laid out differently: {reason}"),
+            Self::Layout(reason) => {
+                write!(
+                    f,
+                    "its plugin-abi is laid out differently from this host's: {reason}"
+                )
+            }
             Self::Constructor(reason) => write!(f, "its root module failed: {reason}"),
         }
     }

@@ -28,8 +28,9 @@ use crate::{
     abi::{
         AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
         Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
-        PluginObject, ROption, RResult, RSlice, TD_Opaque, Verdict,
+        PluginObject, ROption, RResult, RSlice, RString, TD_Opaque, Verdict,
     },
+    configuration::ConfigSchema,
     logging,
 };
 
@@ -87,9 +88,34 @@ macro_rules! export_plugin {
 
             #[unsafe(no_mangle)]
             pub static PLUGIN_HOST_ROOT_MODULE: $crate::export::LibHeader =
-                $crate::export::root_module::<$plugin>();
+                $crate::export::root_module::<$plugin, Schema>();
+
+            struct Schema;
+
+            impl $crate::configuration::ConfigSchema for Schema {
+                fn config_schema() -> ::core::option::Option<$crate::configuration::Schema> {
+                    use $crate::configuration::{OfAnyType as _, OfJsonSchema as _};
+                    type Config = <$plugin as $crate::Plugin>::Config;
+                    (&$crate::configuration::Probe::<Config>::NEW).config_schema()
+                }
+            }
         };
     };
+}
+
+/// Marks whatever library calls the code around it as one that uses a feature of the ABI, by a section
+/// of its own in the library's file: the linker keeps it where, and only where, that code is kept. What
+/// cannot go on without a method that came after ABI 1.0 calls it first:
+/// `need!(".plugin_host.need.NAME")`, with a name of
+/// [`FEATURES`](crate::build_info::FEATURES).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! need {
+    ($section:literal) => {{
+        #[unsafe(link_section = $section)]
+        static NEED: u8 = 1;
+        ::core::hint::black_box(&NEED);
+    }};
 }
 
 #[doc(hidden)]
@@ -97,23 +123,39 @@ pub use abi_stable::library::LibHeader;
 
 /// The library header that `export_plugin!` exports for a plugin.
 #[doc(hidden)]
-pub const fn root_module<P: Plugin>() -> LibHeader {
-    // SAFETY: `construct::<P>` returns what `PluginModuleRef` was erased to, by way of
+pub const fn root_module<P: Plugin, S: ConfigSchema>() -> LibHeader {
+    // SAFETY: `construct::<P, S>` returns what `PluginModuleRef` was erased to, by way of
     // `__call_root_module_loader`, which takes the very type.
-    unsafe { LibHeader::from_constructor::<PluginModuleRef>(construct::<P>, CheckTypeLayout::Yes) }
+    unsafe {
+        LibHeader::from_constructor::<PluginModuleRef>(construct::<P, S>, CheckTypeLayout::Yes)
+    }
 }
 
-extern "C" fn construct<P: Plugin>() -> RootModuleResult {
-    __call_root_module_loader(module::<P>)
+extern "C" fn construct<P: Plugin, S: ConfigSchema>() -> RootModuleResult {
+    __call_root_module_loader(module::<P, S>)
 }
 
 /// The root module of a plugin, as the host finds it in the library; tests take it from here.
 #[doc(hidden)]
-pub fn module<P: Plugin>() -> PluginModuleRef {
+pub fn module<P: Plugin, S: ConfigSchema>() -> PluginModuleRef {
     PluginModule {
         create: create::<P>,
+        config_schema: config_schema::<S>,
     }
     .leak_into_prefix()
+}
+
+extern "C" fn config_schema<S: ConfigSchema>() -> RResult<RString, Failure> {
+    let text = guarded(|| {
+        S::config_schema().map_or_else(String::new, |schema| {
+            // Rendering what is JSON already runs none of the author's code, and cannot fail.
+            schema.as_value().to_string()
+        })
+    });
+    match text {
+        Ok(text) => RResult::ROk(text.into()),
+        Err(failure) => RResult::RErr(failure),
+    }
 }
 
 extern "C" fn create<P: Plugin>(

@@ -85,7 +85,7 @@ pub mod prelude {
     pub use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
     pub use http::{HeaderName, Method, StatusCode};
     pub use log;
-    pub use schemars::JsonSchema;
+    pub use schemars::{JsonSchema, Schema, schema_for};
     pub use serde::Deserialize;
 }
 

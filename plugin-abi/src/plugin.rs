@@ -16,6 +16,11 @@ use crate::{Action, Configuration, Request, Response};
 /// Every method but the associated type has a default that does nothing. An error or a panic
 /// concerns the call (or the configuration) that it happened in and nothing else: the host answers
 /// for the plugin as its failure policy says, and its changes to that call are gone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a plugin",
+    label = "`impl Plugin for {Self}` is missing",
+    note = "`export_plugin!` takes the type that implements `plugin_abi::Plugin`"
+)]
 pub trait Plugin: Default + Send + Sync + 'static {
     /// A route's configuration, parsed. Any `serde` type will do; `()` takes none.
     type Config: Configuration;

@@ -18,11 +18,12 @@ use super::{FAILURE, USAGE};
 use crate::config::{Config, Environment, Flags};
 use crate::plugin::check::{self, Checked, CheckedPlugin, Finding, Kind, Options};
 use crate::plugin::discovery::Fault;
-use crate::plugin::rehearsal;
+use crate::plugin::metadata::FILE_NAME;
+use crate::plugin::rehearsal::{self, Rehearsed};
 use crate::plugin::settings::Operator;
 
 /// This very program, also where its file has been replaced meanwhile.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Digits of a digest that the table shows.
 const SHOWN_DIGITS: usize = 12;
@@ -44,9 +45,11 @@ Output of --json: one object with
   path, kind   what was checked; \"plugin\", \"library\" or \"directory\"
   good         whether nothing is wrong
   plugins      those whose files are good: [{name, version, abi, execution, failure_policy,
-               bytes, sha256, compiler, library, loads, load_ms, output, warnings, good}];
-               loads is true, false, or null where it was not tried; output is what the plugin
-               logged and printed
+               bytes, sha256, compiler, library, schema, loads, load_ms, output, warnings, good}];
+               schema is where the JSON Schema of its configuration comes from: \"plugin.json\",
+               \"library\", or null where there is none or the library was not asked; loads is
+               true, false, or null where it was not tried; output is what the plugin logged and
+               printed
   problems     [{path, plugin, version, message, next_step, fault}]; fault is \"author\",
                \"operator\" or \"host\": who can mend it
 
@@ -149,7 +152,9 @@ fn operator(args: &CheckArgs, environment: &Environment) -> Result<Operator, Str
         Some(file) => Flags::new().with_config_file(file),
         None => Flags::new(),
     };
-    Config::operator(&flags, environment).map_err(|errors| errors.to_string())
+    Config::plugins(&flags, environment)
+        .map(|(_, operator)| operator)
+        .map_err(|errors| errors.to_string())
 }
 
 fn as_text(path: &Path, checked: &Checked, paint: Paint) -> String {
@@ -295,6 +300,11 @@ fn plugin_json(plugin: &CheckedPlugin) -> Value {
         "sha256": candidate.digest.to_string(),
         "compiler": candidate.build_info.compiler,
         "library": candidate.library_path.to_string_lossy(),
+        "schema": match (&candidate.metadata.config_schema, &plugin.rehearsed) {
+            (Some(_), _) => Some(FILE_NAME),
+            (None, Some(Rehearsed { config_schema: Some(_), .. })) => Some("library"),
+            _ => None,
+        },
         "loads": plugin.rehearsed.as_ref().map(|rehearsed| rehearsed.result.is_ok()),
         "load_ms": plugin.rehearsed.as_ref().map(|rehearsed| {
             u64::try_from(rehearsed.took.as_millis()).unwrap_or(u64::MAX)

@@ -230,21 +230,29 @@ impl Host {
     }
 
     fn control_socket(&self) -> Result<PathBuf, String> {
-        if let Some(path) = &self.control {
-            return Ok(path.clone());
+        match &self.control {
+            Some(path) => Ok(path.clone()),
+            None => control_socket(self.listen.as_deref(), self.runtime_dir.as_deref()),
         }
-        let mut flags = Flags::new();
-        if let Some(listen) = &self.listen {
-            flags = flags.with(&settings::LISTEN, listen);
-        }
-        if let Some(runtime_dir) = &self.runtime_dir {
-            flags = flags.with(&settings::RUNTIME_DIR, runtime_dir);
-        }
-        let config =
-            Config::load(&flags, &Environment::of_process()).map_err(|error| error.to_string())?;
-        let place = RuntimeDir::place_of(&config.runtime_dir, config.listen.path());
-        Ok(control::socket_path(&place))
     }
+}
+
+/// The control socket of the host that listens on an address.
+pub(super) fn control_socket(
+    listen: Option<&str>,
+    runtime_dir: Option<&str>,
+) -> Result<PathBuf, String> {
+    let mut flags = Flags::new();
+    if let Some(listen) = listen {
+        flags = flags.with(&settings::LISTEN, listen);
+    }
+    if let Some(runtime_dir) = runtime_dir {
+        flags = flags.with(&settings::RUNTIME_DIR, runtime_dir);
+    }
+    let config =
+        Config::load(&flags, &Environment::of_process()).map_err(|error| error.to_string())?;
+    let place = RuntimeDir::place_of(&config.runtime_dir, config.listen.path());
+    Ok(control::socket_path(&place))
 }
 
 fn show_status(status: &Value) -> String {
@@ -296,6 +304,17 @@ fn show_status(status: &Value) -> String {
             text(build, "version"),
             text(build, "digest")
         );
+    }
+    for closed in status["closed_routes"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            shown,
+            "calls of {} fail closed: {}",
+            text(closed, "route"),
+            text(closed, "reason")
+        );
+    }
+    if let Some(more @ 1..) = status["more_closed_routes"].as_u64() {
+        let _ = writeln!(shown, "and those of {more} routes more");
     }
     let retired = &status["retired"];
     let _ = writeln!(

@@ -26,7 +26,10 @@ use semver::Version;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use super::metadata::PluginName;
+use super::{
+    metadata::PluginName,
+    schema::{Schema, SchemaError},
+};
 use crate::shared_memory::{
     held::{Held, HeldFuture},
     threads::{Activity, enter},
@@ -46,11 +49,19 @@ pub enum LibraryError {
     #[error("the system's loader refuses the library: {0}")]
     Open(#[source] libloading::Error),
     /// It exports no plugin.
-    #[error("the library exports no plugin: does its crate call `export_plugin!`?")]
+    #[error(
+        "the library exports no plugin: does its `src/lib.rs` end with `plugin_abi::export_plugin!(TYPE);`?"
+    )]
     NoPlugin,
     /// Its ABI does not fit ours.
     #[error("{0}: build it with the plugin-abi of this host")]
     Abi(#[from] ModuleError),
+    /// What its configuration type says of itself is no schema.
+    #[error("the JSON Schema of its configuration type cannot be used: {0}")]
+    Schema(#[from] SchemaError),
+    /// Its configuration type could not say anything.
+    #[error("the JSON Schema of its configuration type cannot be made: {0}")]
+    NoSchema(Failure),
     /// Its constructor or `on_load` failed.
     #[error("the plugin did not load: {0}")]
     Load(Failure),
@@ -84,6 +95,23 @@ impl Library {
         // Never unmapped: see the module.
         std::mem::forget(library);
         Ok(Self { module, number })
+    }
+
+    /// What the library itself says a route's configuration has to look like; none where it says
+    /// nothing, or was built before it could. Nothing is constructed for that.
+    ///
+    /// # Errors
+    /// It says something that is no schema.
+    pub fn config_schema(&self) -> Result<Option<Schema>, LibraryError> {
+        let Some(config_schema) = self.module.config_schema() else {
+            return Ok(None);
+        };
+        let _stay = enter(self.number, Activity::Load);
+        match config_schema() {
+            RResult::ROk(text) if text.is_empty() => Ok(None),
+            RResult::ROk(text) => Ok(Some(Schema::from_text(&text)?)),
+            RResult::RErr(failure) => Err(LibraryError::NoSchema(failure)),
+        }
     }
 
     /// Constructs the plugin and runs its `on_load`.

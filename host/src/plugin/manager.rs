@@ -50,7 +50,7 @@ pub use construct::{LOAD_TIME, settings_of};
 pub use error::{CallError, LoadError, LoadErrorCause, NotQuarantined, RollbackError};
 pub use restore::{Lifted, Restored};
 pub use retired::{RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
-pub use status::{FoundBlocking, PluginStatus, QuarantinedBuild, Status};
+pub use status::{ClosedRoute, FoundBlocking, PluginStatus, QuarantinedBuild, Status};
 pub use transaction::Vetoes;
 
 use restore::Keeping;
@@ -293,8 +293,11 @@ impl Manager {
             .map(|(place, slot)| PluginStatus::of(place.clone(), &slot.given.lock()))
             .collect();
         let snapshot = self.registry.current();
+        let (closed_routes, more_closed_routes) = ClosedRoute::shown_of(&self.compiler);
         Status {
             plugins,
+            closed_routes,
+            more_closed_routes,
             quarantined: snapshot
                 .quarantined()
                 .iter()

@@ -265,6 +265,22 @@ impl Compiler {
         self.instances.lock().get(key).and_then(Weak::upgrade)
     }
 
+    /// Routes whose chain cannot run, by name: those that are the newest of their route, since nobody
+    /// calls the others for long.
+    pub fn refused(&self) -> Vec<(String, Arc<Refused>)> {
+        let live = self.tokens.live();
+        let mut refused: Vec<_> = live
+            .iter()
+            .filter(|token| self.tokens.is_newest(token))
+            .filter_map(|token| match token.chain() {
+                ChainState::Refused(refused) => Some((token.key().into_owned(), refused)),
+                _ => None,
+            })
+            .collect();
+        refused.sort_by(|(one, _), (other, _)| one.cmp(other));
+        refused
+    }
+
     /// Forgets instances that no chain uses any more.
     pub fn forget_unused(&self) {
         self.instances

@@ -86,7 +86,7 @@ impl Gateway {
     pub fn try_load<P: Plugin>(&self, loading: Loading) -> Result<Loaded, String> {
         export::tell_panics_of_tests();
         let name: Arc<str> = loading.name.as_str().into();
-        let create = export::module::<P>().create();
+        let create = export::module::<P, ()>().create();
         let arguments = LoadArguments {
             name: loading.name.as_str().into(),
             version: loading.version.as_str().into(),

@@ -8,3 +8,4 @@ mod support;
 mod api;
 mod builds;
 mod panics;
+mod schemas;

@@ -62,6 +62,10 @@ impl Configuration for Limiter {
             rejected_code: options.rejected_code,
         })
     }
+
+    fn schema() -> Option<Schema> {
+        Some(schema_for!(Options))
+    }
 }
 
 impl Limiter {

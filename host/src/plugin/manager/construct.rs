@@ -22,7 +22,7 @@ use crate::plugin::{
     metadata::Metadata,
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
-    rehearsal::Rehearsal,
+    rehearsal::{Extent, Rehearsal},
     settings::{Operator, PluginSettings},
 };
 
@@ -73,7 +73,12 @@ impl Manager {
             Err(cause) => {
                 let is_mapped = matches!(
                     cause,
-                    LoadErrorCause::Library(LibraryError::Load(_) | LibraryError::Slow(_))
+                    LoadErrorCause::Library(
+                        LibraryError::Schema(_)
+                            | LibraryError::NoSchema(_)
+                            | LibraryError::Load(_)
+                            | LibraryError::Slow(_)
+                    )
                 );
                 if is_mapped {
                     self.retired.stays_mapped(mapped_bytes);
@@ -148,7 +153,9 @@ pub(super) async fn rehearse(
             plugin: &candidate.metadata.name,
             version: &candidate.metadata.version,
             library: &candidate.bytes,
+            own_schema: candidate.metadata.config_schema.is_none(),
             settings: &settings,
+            extent: Extent::All,
             configurations: &[],
             time: LOAD_TIME,
         }
@@ -209,10 +216,12 @@ async fn open(
     };
     let number = Generation::next_number();
     announce(options, number, &candidate, &copy).await;
-    let plugin = Library::open(copy.path(), number)?
-        .create(services, &settings)
-        .await?;
-    let rules = Rules::new(&candidate.metadata, said);
+    let library = Library::open(copy.path(), number)?;
+    let mut rules = Rules::new(&candidate.metadata, said);
+    if rules.config_schema.is_none() {
+        rules.config_schema = library.config_schema()?;
+    }
+    let plugin = library.create(services, &settings).await?;
     let origin = Arc::new(candidate.into_origin());
     Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use plugin_abi::abi::RResult;
 use rustix::process::Signal;
 
+use super::Extent;
 use super::task::{self, Report, Stage, Task};
 use crate::plugin::library::{Library, LibraryError, Services};
 use crate::plugin::metadata::{PluginName, parse_version};
@@ -91,6 +92,20 @@ fn try_out(
             Ok(opened) => opened,
             Err(refused) => return Ok(Err(refused.to_string())),
         };
+        let mut schema = None;
+        if task.own_schema {
+            begins(Stage::Schema)?;
+            schema = match opened.config_schema() {
+                Ok(schema) => schema,
+                Err(refused) => return Ok(Err(refused.to_string())),
+            };
+        }
+        if let Some(schema) = &schema {
+            task::write(reports, &Report::Schema(schema.source().clone()))?;
+        }
+        if task.extent == Extent::Schema {
+            return Ok(Ok(()));
+        }
         begins(Stage::Load)?;
         let services = Services {
             plugin,
@@ -104,6 +119,12 @@ fn try_out(
             Err(refused) => return Ok(Err(refused.to_string())),
         };
         for configuration in configurations {
+            if let Some(schema) = &schema {
+                begins(Stage::Fit)?;
+                if let Err(misfit) = schema.check_raw(configuration) {
+                    return Ok(Err(misfit.to_string()));
+                }
+            }
             begins(Stage::Configure)?;
             match loaded.configure(configuration.as_slice().into()) {
                 RResult::ROk(configured) => drop(configured),
