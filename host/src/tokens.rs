@@ -17,6 +17,7 @@ pub mod journal;
 mod keeping;
 mod meaning;
 mod numbers;
+mod parsers;
 mod table;
 
 use std::{

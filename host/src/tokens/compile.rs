@@ -10,17 +10,16 @@ use std::{
     collections::HashMap,
     fmt, io,
     sync::{Arc, Weak},
-    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{ChainState, Prepared, Token, Tokens};
+use super::{ChainState, Prepared, Token, Tokens, parsers::Parsers};
 use crate::{
     pipeline::chain::{Chain, Link},
     plugin::registry::{
@@ -86,6 +85,7 @@ pub struct Compiler {
     registry: Arc<Registry>,
     tokens: Arc<Tokens>,
     instances: Mutex<HashMap<InstanceKey, Weak<Configured>>>,
+    parsers: Parsers,
 }
 
 /// What the live configurations of a plugin's routes are to a generation that does not serve yet.
@@ -142,6 +142,7 @@ impl Compiler {
             registry,
             tokens,
             instances: Mutex::default(),
+            parsers: Parsers::new(),
         }
     }
 
@@ -252,7 +253,7 @@ impl Compiler {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(parse(generation, &key.value, place).await?);
+        let configured = Arc::new(parse(&self.parsers, generation, &key.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -289,23 +290,19 @@ impl Compiler {
     }
 }
 
-/// Parses a configuration on a thread of its own, which keeps its place as long as it takes.
+/// Parses a configuration on a thread, which keeps its place as long as it takes.
 async fn parse(
+    parsers: &Parsers,
     generation: &Arc<Generation>,
     raw: &Arc<[u8]>,
     place: OwnedSemaphorePermit,
 ) -> Result<Configured, RefusedPlugin> {
-    let (say, parsed) = oneshot::channel();
     let (parser, raw) = (Arc::clone(generation), Arc::clone(raw));
-    thread::Builder::new()
-        .name("configure".to_owned())
-        .spawn(move || {
-            // Nobody listens any more where the chain is being compiled anew.
-            let _ = say.send(parser.configure(&raw));
-            drop(place);
-        })
-        .map_err(RefusedPlugin::NoThread)?;
-    let mut parsed = std::pin::pin!(parsed);
+    let mut parsed = parsers.run(move || {
+        let configured = parser.configure(&raw);
+        drop(place);
+        configured
+    });
     let parsed = match tokio::time::timeout(SLOW, &mut parsed).await {
         Ok(parsed) => parsed,
         Err(_) => {
