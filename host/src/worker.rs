@@ -30,6 +30,7 @@ use crate::{
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
+    metrics::Metrics,
     pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Announcement, Manager, Options},
@@ -193,6 +194,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         new_tokens,
         registry.subscribe(),
     ));
+    let metrics = Arc::new(Metrics::new());
     let manager = Arc::new(Manager::new(
         Options {
             plugin_dir: config.plugin_dir.clone(),
@@ -203,6 +205,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
+            metrics: Arc::clone(&metrics),
         },
         compiler,
     ));
@@ -222,7 +225,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
     // Dropped at the end, which removes the socket if it is still ours.
-    let _control = serve_control(&attachment.start.private_dir, requests);
+    let _control = serve_control(&attachment.start.private_dir, requests, metrics);
 
     let stop = |state: &Shutdown| matches!(state, Shutdown::Drain | Shutdown::HandedOver);
     tokio::select! {
@@ -461,7 +464,11 @@ fn limits_of(config: &Config) -> Limits {
 
 /// Opens this worker's own control socket, which only the supervisor asks. Without one the worker
 /// serves all the same, and says so.
-fn serve_control(private_dir: &Path, requests: mpsc::Sender<Request>) -> Option<Binding> {
+fn serve_control(
+    private_dir: &Path,
+    requests: mpsc::Sender<Request>,
+    metrics: Arc<Metrics>,
+) -> Option<Binding> {
     let path = control::socket_path(private_dir);
     let bound = AddressLock::open(private_dir)
         .map_err(|error| error.to_string())
@@ -471,7 +478,7 @@ fn serve_control(private_dir: &Path, requests: mpsc::Sender<Request>) -> Option<
         });
     match bound {
         Ok((binding, listener)) => {
-            tokio::spawn(control::serve(listener, requests));
+            tokio::spawn(control::serve(listener, requests, metrics));
             Some(binding)
         }
         Err(error) => {

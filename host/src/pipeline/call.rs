@@ -9,7 +9,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use plugin_abi::abi::{
     self, AskStatus, CallObject, FfiFuture, HostCall, HostCall_TO, List, RBox, ROption, RSlice,
-    RVec, ReplyParts, TD_CanDowncast, Text,
+    RVec, ReplyParts, TD_CanDowncast, Text, ValueStatus,
 };
 use plugin_proto::{
     Entry, EntryPlaces, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call,
@@ -21,6 +21,7 @@ use super::{
     bill::{Bill, Body, NoRoom},
     fields::{Bytes, Case, Field, Fields, Span, note, span_in_frame},
     questions::{Question, Questions},
+    values::CallValues,
 };
 use crate::memory::{Account, Reserved};
 
@@ -106,6 +107,7 @@ impl std::ops::DerefMut for CallBox {
 pub struct Call {
     phase: Phase,
     id: u32,
+    token: u32,
     frame: Arc<FrameBuffer>,
     notes: Vec<u8>,
     method: Option<Method>,
@@ -126,6 +128,7 @@ pub struct Call {
     deadline: Instant,
     misuse: Option<Misuse>,
     questions: Arc<Questions>,
+    values: CallValues,
     bill: Bill,
 }
 
@@ -134,6 +137,7 @@ impl Call {
         Self {
             phase: Phase::Request,
             id: 0,
+            token: 0,
             frame: Arc::default(),
             notes: Vec::new(),
             method: None,
@@ -152,6 +156,7 @@ impl Call {
             deadline: Instant::now(),
             misuse: None,
             questions: Arc::default(),
+            values: CallValues::default(),
             bill: Bill::default(),
         }
     }
@@ -175,7 +180,8 @@ impl Call {
         self.client_address = span_in_frame(data, view.src_ip().unwrap_or_default());
         self.path = span_in_frame(data, view.path());
         self.content_length = content_length;
-        Ok(view.conf_token())
+        self.token = view.conf_token();
+        Ok(self.token)
     }
 
     /// Takes a frame of an HTTP response call; returns its configuration token.
@@ -193,7 +199,8 @@ impl Call {
         self.upstream_status = view.status();
         self.status = self.upstream_status;
         self.content_length = content_length;
-        Ok(view.conf_token())
+        self.token = view.conf_token();
+        Ok(self.token)
     }
 
     /// Forgets the last call and takes the frame of the next. What somebody else still holds of the
@@ -214,6 +221,7 @@ impl Call {
         self.body = None;
         self.content_length = None;
         self.misuse = None;
+        self.values.clear();
         self.bill.close();
         match Arc::get_mut(&mut self.questions) {
             Some(questions) => questions.reset(),
@@ -255,6 +263,7 @@ impl Call {
         self.notes.clear();
         self.notes.shrink_to(max);
         self.body = None;
+        self.values.clear();
         self.bill.close();
         Arc::get_mut(&mut self.frame).map(std::mem::take)
     }
@@ -278,6 +287,17 @@ impl Call {
     /// The gateway's number of this call.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The configuration token that it came with.
+    pub fn token(&self) -> u32 {
+        self.token
+    }
+
+    /// The call has ended well: what its plugins keep for later calls of the request is theirs.
+    pub(super) fn leave_values(&self) {
+        let is_last = self.phase == Phase::Response;
+        self.values.leave_for_next_call(&self.questions, is_last);
     }
 
     /// The questions asked during this call.
@@ -592,6 +612,26 @@ impl HostCall for Call {
 
     fn answer(&self, question: abi::Question<'_>) -> ROption<RSlice<'_, u8>> {
         self.questions.answer_to(question).map(Into::into).into()
+    }
+
+    fn value(&self, name: RSlice<'_, u8>) -> ROption<RSlice<'_, u8>> {
+        self.values.get(name.as_slice()).map(Into::into).into()
+    }
+
+    fn set_value(
+        &mut self,
+        name: RSlice<'_, u8>,
+        value: ROption<RVec<u8>>,
+        keep: bool,
+    ) -> ValueStatus {
+        let value = value.as_ref().map(|value| value.as_slice());
+        let value = value.into_option();
+        self.values
+            .change(&self.questions, name.as_slice(), value, keep)
+    }
+
+    fn load_values(&mut self) -> ValueStatus {
+        self.values.load_for_call(&self.questions)
     }
 }
 

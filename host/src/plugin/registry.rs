@@ -28,7 +28,9 @@ use super::{
     metadata::{Build, Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
+    services::Services,
     settings::PluginSettings,
+    tasks::ENDING_TIME,
 };
 use crate::shared_memory::{
     held::{Held, HeldFuture},
@@ -83,6 +85,7 @@ pub struct Generation {
     loaded: SystemTime,
     label: Label,
     tally: Tally,
+    services: Services,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -111,6 +114,7 @@ impl Generation {
         rules: Rules,
         plugin: Held<PluginObject>,
         copy: Arc<PrivateCopy>,
+        services: Services,
     ) -> Self {
         Self {
             origin,
@@ -121,6 +125,7 @@ impl Generation {
             loaded: SystemTime::now(),
             label: Label::default(),
             tally: Tally::default(),
+            services,
         }
     }
 
@@ -192,10 +197,22 @@ impl Generation {
         }
     }
 
+    /// Has its background tasks end, and waits until they have; whether that was in [`ENDING_TIME`].
+    /// They end in any case when it is dropped.
+    pub async fn tasks_ended(&self) -> bool {
+        self.services.tasks().ended(ENDING_TIME).await
+    }
+
     /// Runs the plugin's `on_unload`. For the one who takes the generation out of service, once.
     pub fn unload(&self) -> HeldFuture<FfiFuture<()>> {
         let _stay = enter(self.number(), Activity::Unload);
         HeldFuture::new(self.plugin.unload(), self.number(), Activity::Unload)
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.services.end();
     }
 }
 

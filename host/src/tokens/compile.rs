@@ -150,6 +150,11 @@ impl Compiler {
         &self.registry
     }
 
+    /// The tokens that it compiles.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
     /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
     /// take as long as the plugin likes: the caller bounds it.
     pub async fn try_out(&self, next: &Snapshot, generation: &Arc<Generation>) -> TriedOut {
