@@ -5,6 +5,7 @@
 pub mod check;
 pub mod manager;
 pub mod kept;
+pub mod state;
 pub mod registry;
 pub mod rehearsal;
 

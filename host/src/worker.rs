@@ -5,6 +5,7 @@
 //! the socket's file.
 
 pub mod attachment;
+mod inheritance;
 
 use std::{
     io,
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use attachment::{Attachment, Orders, Told};
+use inheritance::Testament;
 
 use crate::{
     config::Config,
@@ -169,6 +171,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .try_clone()
         .map_err(start("an event loop"))?;
     let (loops, mut drained) = start_loops(&listener, config.event_loops, &shared, &shutdown)?;
+    let (give_states, states) = mpsc::unbounded_channel();
+    let testament = Testament::new(attachment.start.protocol);
     let orders = Orders {
         shutdown: say,
         rescan: Arc::clone(&rescan),
@@ -177,6 +181,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         loops,
         shared: Arc::clone(&shared),
         followed,
+        states: give_states,
+        testament: testament.clone(),
     };
     attachment
         .take_link()
@@ -211,6 +217,18 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     ));
     tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
     let restored = manager.restore(builds(&attachment.start.quarantined)).await;
+    tokio::spawn(inheritance::leave_states(
+        Arc::clone(&manager),
+        shared,
+        shutdown.clone(),
+        testament,
+        tell.clone(),
+    ));
+    tokio::spawn(inheritance::take_states(
+        Arc::clone(&manager),
+        Arc::clone(&tokens),
+        states,
+    ));
     // Only now: it replaces what is restored.
     tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
     let (mut keeper, requests) = Keeper::new(

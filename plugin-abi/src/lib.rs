@@ -97,7 +97,7 @@ pub mod prelude {
     pub use http::{HeaderName, Method, StatusCode};
     pub use log;
     pub use schemars::{JsonSchema, Schema, schema_for};
-    pub use serde::Deserialize;
+    pub use serde::{Deserialize, Serialize};
 }
 
 /// The examples of the guides compile as tests of this crate.

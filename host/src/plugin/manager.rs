@@ -8,6 +8,7 @@
 mod construct;
 mod error;
 mod going;
+mod inheritance;
 mod label;
 mod restore;
 mod retired;

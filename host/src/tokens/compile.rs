@@ -23,8 +23,12 @@ use tokio::{
 use super::{ChainState, Prepared, Token, Tokens};
 use crate::{
     pipeline::chain::{Chain, Link},
-    plugin::registry::{
-        Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+    plugin::{
+        metadata::Digest,
+        registry::{
+            Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+        },
+        state::{ConfigurationId, Configurations},
     },
 };
 
@@ -132,6 +136,17 @@ impl InstanceKey {
             value: Arc::clone(&plugin.value),
             generation: Arc::as_ptr(generation).addr(),
         }
+    }
+
+    /// Names the same configuration in every generation and every process.
+    fn id(&self) -> ConfigurationId {
+        let mut bytes = Vec::new();
+        for part in [&*self.route, &*self.plugin, &*self.value] {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes.extend_from_slice(&(self.occurrence as u64).to_le_bytes());
+        Digest::of(&bytes)
     }
 }
 
@@ -264,6 +279,18 @@ impl Compiler {
         }
         instances.insert(key, Arc::downgrade(&configured));
         Ok(configured)
+    }
+
+    /// Every parsed configuration of a generation that is in use.
+    pub fn configurations_of(&self, generation: &Arc<Generation>) -> Configurations {
+        let address = Arc::as_ptr(generation).addr();
+        let instances = self.instances.lock();
+        let of_it = instances
+            .iter()
+            .filter(|(key, _)| key.generation == address);
+        of_it
+            .filter_map(|(key, instance)| Some((key.id(), instance.upgrade()?)))
+            .collect()
     }
 
     fn kept(&self, key: &InstanceKey) -> Option<Arc<Configured>> {

@@ -59,6 +59,7 @@ mod response_effects;
 mod schemas;
 mod soak;
 mod stalls;
+mod states;
 mod tasks;
 mod upgrades;
 mod upgrades_under_load;

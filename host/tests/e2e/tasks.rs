@@ -155,3 +155,9 @@ fn a_wait_is_given_up_after_its_time() {
     host.log_line(&["it had not ended after 20ms"]);
     host.log_line(&["the wait is over"]);
 }
+
+#[test]
+fn a_worker_that_dies_in_a_task_is_the_fault_of_that_plugin() {
+    let host = with_settings(&json!({ "tasks": [{ "deeds": [{ "sleep": 1_500 }, "abort"] }] }));
+    host.log_line(&["a worker has died", "scripted", "running a background task"]);
+}
