@@ -159,5 +159,5 @@ fn a_wait_is_given_up_after_its_time() {
 #[test]
 fn a_worker_that_dies_in_a_task_is_the_fault_of_that_plugin() {
     let host = with_settings(&json!({ "tasks": [{ "deeds": [{ "sleep": 1_500 }, "abort"] }] }));
-    host.log_line(&["a worker has died", "scripted", "running a background task"]);
+    host.log_line(&["died of SIGABRT in plugin scripted 0.1.0 while running a background task"]);
 }
