@@ -165,3 +165,6 @@ pub fn histograms<const N: usize>(
 ) -> Result<Histograms<N>, MetricError> {
     Family::new(name, help, labels, bounds)
 }
+
+#[cfg(test)]
+mod tests;

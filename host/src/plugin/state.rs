@@ -30,11 +30,37 @@ pub const MAX_PLUGIN_STATE_BYTES: usize = 16 << 20;
 /// Time that a plugin has to save all of its states, and again to take them.
 pub const STATE_TIME: Duration = Duration::from_secs(2);
 
-/// Names a configuration: the same bytes for the same plugin at the same place of the same route.
+/// Names a configuration in every generation and every process.
 pub type ConfigurationId = Digest;
 
-/// A generation's configurations by what names them.
-pub type Configurations = Vec<(ConfigurationId, Arc<Configured>)>;
+/// Where a configuration stands: the same bytes for the same plugin at the same place of the same
+/// route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ConfigurationPlace {
+    /// The gateway's key, without its version.
+    pub route: Box<[u8]>,
+    /// The plugin as the route names it.
+    pub plugin: Arc<[u8]>,
+    /// Which of several entries of the same plugin in the chain.
+    pub occurrence: usize,
+    /// What the route says.
+    pub value: Arc<[u8]>,
+}
+
+impl ConfigurationPlace {
+    fn id(&self) -> ConfigurationId {
+        let mut bytes = Vec::new();
+        for part in [&*self.route, &*self.plugin, &*self.value] {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        }
+        bytes.extend_from_slice(&(self.occurrence as u64).to_le_bytes());
+        Digest::of(&bytes)
+    }
+}
+
+/// A generation's configurations, each with its place.
+pub type Configurations = Vec<(ConfigurationPlace, Arc<Configured>)>;
 
 /// What a generation has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,9 +124,10 @@ impl LeftState {
         let mut troubles = Troubles::default();
         let mut room = MAX_PLUGIN_STATE_BYTES;
         left.own = within(generation.save_state(), &mut room, &mut troubles);
-        for (id, configured) in configurations {
+        for (place, configured) in configurations {
             let state = within(configured.save_state(), &mut room, &mut troubles);
-            left.configurations.extend(state.map(|state| (*id, state)));
+            left.configurations
+                .extend(state.map(|state| (place.id(), state)));
         }
         troubles.tell(
             generation,
@@ -131,8 +158,11 @@ impl LeftState {
         }
         let mut left: HashMap<ConfigurationId, StateBlob> =
             self.configurations.into_iter().collect();
-        for (id, configured) in configurations {
-            if let Some(state) = left.remove(id) {
+        for (place, configured) in configurations {
+            if left.is_empty() {
+                break;
+            }
+            if let Some(state) = left.remove(&place.id()) {
                 take(configured.restore_state(state));
             }
         }

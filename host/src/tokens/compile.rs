@@ -24,11 +24,10 @@ use super::{ChainState, Prepared, Token, Tokens};
 use crate::{
     pipeline::chain::{Chain, Link},
     plugin::{
-        metadata::Digest,
         registry::{
             Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
         },
-        state::{ConfigurationId, Configurations},
+        state::{ConfigurationPlace, Configurations},
     },
 };
 
@@ -116,11 +115,7 @@ pub struct RefusedRoute {
 /// One parsed configuration: of one place of one route, for one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct InstanceKey {
-    route: Box<[u8]>,
-    plugin: Arc<[u8]>,
-    /// Which of several entries of the same plugin in the chain.
-    occurrence: usize,
-    value: Arc<[u8]>,
+    place: ConfigurationPlace,
     /// Address of the generation, which an instance keeps alive.
     generation: usize,
 }
@@ -130,23 +125,14 @@ impl InstanceKey {
         let plugin = &prepared.plugins[index];
         let earlier = prepared.plugins[..index].iter();
         Self {
-            route: prepared.route().into(),
-            plugin: Arc::clone(&plugin.name),
-            occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
-            value: Arc::clone(&plugin.value),
+            place: ConfigurationPlace {
+                route: prepared.route().into(),
+                plugin: Arc::clone(&plugin.name),
+                occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
+                value: Arc::clone(&plugin.value),
+            },
             generation: Arc::as_ptr(generation).addr(),
         }
-    }
-
-    /// Names the same configuration in every generation and every process.
-    fn id(&self) -> ConfigurationId {
-        let mut bytes = Vec::new();
-        for part in [&*self.route, &*self.plugin, &*self.value] {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part);
-        }
-        bytes.extend_from_slice(&(self.occurrence as u64).to_le_bytes());
-        Digest::of(&bytes)
     }
 }
 
@@ -272,7 +258,7 @@ impl Compiler {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(parse(generation, &key.value, place).await?);
+        let configured = Arc::new(parse(generation, &key.place.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -289,7 +275,7 @@ impl Compiler {
             .iter()
             .filter(|(key, _)| key.generation == address);
         of_it
-            .filter_map(|(key, instance)| Some((key.id(), instance.upgrade()?)))
+            .filter_map(|(key, instance)| Some((key.place.clone(), instance.upgrade()?)))
             .collect()
     }
 

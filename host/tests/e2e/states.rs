@@ -4,7 +4,10 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Host, get, versions::upgrade, wait_for};
+use crate::{
+    message::Message,
+    support::{Gateway, Host, get, versions::upgrade, wait_for},
+};
 
 /// What an inheriting `scripted` says of the calls it has counted.
 fn counted(gateway: &mut Gateway, token: u32) -> (u64, u64) {
@@ -157,6 +160,29 @@ fn a_state_that_is_too_long_is_not_handed_over_and_the_others_are() {
 }
 
 #[test]
+fn states_beyond_what_a_plugin_may_leave_in_all_are_left_out() {
+    let fields = inheriting(1, json!({ "ballast_of_each": 3 << 20 }));
+    let host = Host::builder().plugin_json("scripted", fields).start();
+    let mut gateway = host.gateway();
+    let tokens: Vec<u32> = (0..6)
+        .map(|_| gateway.route([("scripted", says_calls())]))
+        .collect();
+    for token in &tokens {
+        counted(&mut gateway, *token);
+    }
+    upgrade_to(&host, &inheriting(1, json!({})));
+    host.log_line(&[
+        "what is not saved begins anew",
+        "16777216 bytes in all",
+        "count=1",
+    ]);
+    let handed_over = tokens
+        .iter()
+        .filter(|token| counted(&mut gateway, **token).0 == 2);
+    assert_eq!(handed_over.count(), 5);
+}
+
+#[test]
 fn a_plugin_that_takes_too_long_to_save_its_state_keeps_nothing_from_serving() {
     let blocks = json!({ "on_save": [{ "log": ["info", "saves"] }, { "block": 8_000 }] });
     let (host, mut gateway, tokens) = with_five_calls(inheriting(1, blocks));
@@ -213,6 +239,25 @@ fn another_worker_takes_over_the_state_of_the_plugin_and_of_each_configuration()
         counted(&mut gateway, tokens[0]),
         (5, 8),
         "and so does the next one"
+    );
+}
+
+#[test]
+fn a_call_that_is_open_does_not_keep_states_from_being_handed_over() {
+    let (host, mut gateway, tokens) = with_five_calls(inheriting(1, json!({})));
+    let mut waiting = host.gateway();
+    let asks = waiting.route([(
+        "scripted",
+        json!([{ "report": ["x-id", { "var": "route_id" }] }]),
+    )]);
+    waiting.begin(asks, get("/"));
+    assert_eq!(waiting.receive().to_string(), "ask 'route_id'");
+    replace_worker(&host);
+    assert_eq!(counted(&mut gateway, tokens[0]), (4, 7));
+    waiting.send(&Message::Info { result: None });
+    assert_eq!(
+        waiting.finish(),
+        "rewrite path none headers [x-id='(none)'] args [] response headers [] body none"
     );
 }
 

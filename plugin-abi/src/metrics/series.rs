@@ -138,8 +138,13 @@ impl Histogram {
 
     /// How many values were counted.
     pub fn count(&self) -> u64 {
+        self.buckets().sum()
+    }
+
+    /// How many of them lay between each bound and the one before it; the last ones above all.
+    pub fn buckets(&self) -> impl Iterator<Item = u64> {
         let buckets = self.cells.buckets.iter();
-        buckets.map(|bucket| bucket.load(Ordering::Relaxed)).sum()
+        buckets.map(|bucket| bucket.load(Ordering::Relaxed))
     }
 
     /// Their sum.
