@@ -7,7 +7,8 @@
 //! A task ends by itself, when it is [cancelled](Task::cancel), or with its plugin. The order there:
 //! the last call ends; `on_unload` runs, while the tasks still do, so that it can tell them to finish
 //! and wait for them; then those that are left are dropped, each at the `.await` it stands at; then
-//! the plugin is. Where the whole process ends, tasks are not waited for.
+//! the plugin is. Where the whole process ends, tasks are not waited for. While one version or worker
+//! takes over from another, the tasks of both run.
 //!
 //! ```
 //! use plugin_abi::prelude::*;
