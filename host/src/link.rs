@@ -375,6 +375,15 @@ mod tests {
         assert_eq!(rustix::io::read(&reader, &mut [0; 2][..]).unwrap(), 1);
     }
 
+    #[test]
+    fn what_a_later_release_says_is_read_as_something_unknown() {
+        let later = r#"{"message":"sing","song":{"verses":3}}"#;
+        let told: ToWorker = serde_json::from_str(later).unwrap();
+        assert!(matches!(told, ToWorker::Unknown), "{told:?}");
+        let told: ToSupervisor = serde_json::from_str(later).unwrap();
+        assert!(matches!(told, ToSupervisor::Unknown), "{told:?}");
+    }
+
     #[tokio::test]
     async fn a_full_queue_is_waited_for_and_an_end_is_told() {
         let (one, other) = pair().unwrap();
