@@ -118,6 +118,21 @@ macro_rules! need {
     }};
 }
 
+/// Marks a library that leaves values, or reads those that were kept.
+pub(crate) fn needs_values() {
+    need!(".plugin_host.need.values");
+}
+
+/// Marks a library that spawns tasks.
+pub(crate) fn needs_tasks() {
+    need!(".plugin_host.need.tasks");
+}
+
+/// Marks a library that counts.
+pub(crate) fn needs_metrics() {
+    need!(".plugin_host.need.metrics");
+}
+
 #[doc(hidden)]
 pub use abi_stable::library::LibHeader;
 

@@ -54,7 +54,7 @@ use std::{
 
 use crate::{
     abi::SpawnStatus,
-    export::{host, task_of},
+    export::{self, host, task_of},
 };
 
 /// Why a task was not spawned; its future was dropped.
@@ -95,6 +95,7 @@ impl std::error::Error for SpawnError {}
 /// # Errors
 /// See [`SpawnError`].
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Result<Task, SpawnError> {
+    export::needs_tasks();
     let host = host().ok_or(SpawnError::NoHost)?;
     let life = Arc::new(Life::default());
     match host.spawn(task_of(run(future, Arc::clone(&life)))) {

@@ -44,6 +44,7 @@ use crate::{
     AskError,
     abi::{CallObject, Question, ROption, ValueStatus},
     ask::ask,
+    export,
 };
 
 /// The variable by which the gateway tells requests apart: a random number of 128 bits that no
@@ -220,10 +221,12 @@ impl<'a> RequestValuesMut<'a> {
     async fn load(&mut self) -> Result<(), ValueError> {
         let question = Question::Variable(REQUEST_ID.as_bytes().into());
         ask(self.call, question).await.map_err(ValueError::Ask)?;
+        export::needs_values();
         done(self.call.load_values())
     }
 
     fn put(&mut self, name: &str, value: Option<Vec<u8>>, keep: bool) -> Result<(), ValueError> {
+        export::needs_values();
         let value = ROption::from(value.map(Into::into));
         done(self.call.set_value(name.as_bytes().into(), value, keep))
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     abi::{MetricArguments, MetricLabel, RResult},
-    export::host,
+    export::{self, host},
 };
 
 /// The series of a metric with `N` labels. Clones are the same metric.
@@ -125,6 +125,7 @@ impl<M: Sealed, const N: usize> Shared<M, N> {
     /// Asks the host for a series; whether it is the one beyond the bound. Without labels only
     /// whether there can be such a metric.
     fn ask(&self, values: [&str; N], only_check: bool) -> Result<(M, bool), MetricError> {
+        export::needs_metrics();
         let Some(host) = host() else {
             return Ok((M::on(detached(&self.bounds), &self.bounds), N > 0));
         };
