@@ -87,6 +87,7 @@ impl Embedded {
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,
+            metrics: Arc::default(),
         };
         let manager = Manager::new(options, compiler);
         let loaded = manager.load_all().await;

@@ -23,6 +23,8 @@ pub mod throttle;
 pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
+pub mod metrics;
+pub mod current_call;
 pub mod memory;
 pub mod crash;
 pub mod shared_memory;

@@ -393,6 +393,12 @@ impl Tokens {
         self.table.read().get(number).cloned()
     }
 
+    /// The gateway's key of a live token, for logs. That does not count as a use of it.
+    pub fn key_of(&self, number: u32) -> Option<String> {
+        let table = self.table.read();
+        table.get(number).map(|token| token.key().into_owned())
+    }
+
     /// Every live token.
     pub fn live(&self) -> Vec<Arc<Token>> {
         self.table.read().live().cloned().collect()

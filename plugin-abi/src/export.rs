@@ -24,11 +24,11 @@ use abi_stable::{
 };
 
 use crate::{
-    Load, Plugin, Request, Response,
+    Load, Plugin, Request, Response, State,
     abi::{
         AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
         Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
-        PluginObject, ROption, RResult, RSlice, RString, TD_Opaque, Verdict,
+        PluginObject, ROption, RResult, RSlice, RString, StateBlob, TD_Opaque, Verdict,
     },
     configuration::ConfigSchema,
     logging,
@@ -116,6 +116,21 @@ macro_rules! need {
         static NEED: u8 = 1;
         ::core::hint::black_box(&NEED);
     }};
+}
+
+/// Marks a library that leaves values, or reads those that were kept.
+pub(crate) fn needs_values() {
+    need!(".plugin_host.need.values");
+}
+
+/// Marks a library that spawns tasks.
+pub(crate) fn needs_tasks() {
+    need!(".plugin_host.need.tasks");
+}
+
+/// Marks a library that counts.
+pub(crate) fn needs_metrics() {
+    need!(".plugin_host.need.metrics");
 }
 
 #[doc(hidden)]
@@ -214,6 +229,14 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
             |failure| log::error!("on_unload {failure}"),
         ))
     }
+
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        saved(|| self.0.get().save_state())
+    }
+
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        restored(|| self.0.get().restore_state(&State::from_blob(state)))
+    }
 }
 
 /// The host's view of a plugin with one configuration.
@@ -260,6 +283,41 @@ impl<P: Plugin> AbiConfigured for Configured<P> {
             panicked,
         ))
     }
+
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        saved(|| self.plugin.get().save_config_state(self.config.get()))
+    }
+
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        let (plugin, config) = (self.plugin.get(), self.config.get());
+        restored(|| plugin.restore_config_state(config, &State::from_blob(state)))
+    }
+}
+
+/// What the author wants to be kept, or why nothing is.
+fn saved(
+    save: impl FnOnce() -> anyhow::Result<Option<State>>,
+) -> RResult<ROption<StateBlob>, Failure> {
+    let saved = guarded(|| save().map_err(|error| error_of(&error)));
+    match saved {
+        Ok(Ok(state)) => RResult::ROk(state.map(State::into_blob).into()),
+        Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
+    }
+}
+
+fn restored(restore: impl FnOnce() -> anyhow::Result<()>) -> RResult<(), Failure> {
+    let restored = guarded(|| restore().map_err(|error| error_of(&error)));
+    match restored {
+        Ok(Ok(())) => RResult::ROk(()),
+        Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
+    }
+}
+
+/// A background task of the author's, as the host polls it.
+pub(crate) fn task_of(task: impl Future<Output = ()> + Send + 'static) -> FfiFuture<()> {
+    FfiFuture::new(Guarded::new(task, |failure| {
+        log::error!("a background task {failure}");
+    }))
 }
 
 fn finished(call: CallObject, verdict: Verdict) -> Outcome {
@@ -426,7 +484,7 @@ impl<F, R> Drop for Guarded<F, R> {
             unsafe { ManuallyDrop::drop(&mut self.future) }
         });
         if let Err(failure) = dropped {
-            log::error!("the drop of a call's future {failure}");
+            log::error!("the drop of a future {failure}");
         }
     }
 }

@@ -29,8 +29,10 @@
 //! ```
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
-//! its methods see and decide), [`configuration`], [`time`] and [`logging`] (what the host does for
-//! a plugin), and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
+//! its methods see and decide), [`values`] (what plugins leave for one another), [`configuration`],
+//! [`state`] (what one generation leaves to the next), [`time`], [`task`], [`metrics`] and [`logging`]
+//! (what the host does for a plugin), and with the feature `testing` [`testing`] (a gateway for a
+//! plugin's tests). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
 //! [`abi`] (the binary contract, which no author needs) and [`build_info`] (what a library says
 //! about itself before it is loaded).
 //!
@@ -40,10 +42,14 @@ pub mod action;
 pub mod ask;
 pub mod configuration;
 pub mod logging;
+pub mod metrics;
 pub mod plugin;
 pub mod request;
 pub mod response;
+pub mod state;
+pub mod task;
 pub mod time;
+pub mod values;
 
 #[allow(
     unsafe_code,
@@ -72,6 +78,8 @@ pub use fields::Values;
 pub use plugin::{Load, Plugin};
 pub use request::Request;
 pub use response::Response;
+pub use state::State;
+pub use values::{RequestValues, RequestValuesMut, ValueError};
 
 /// Everything that a plugin's source needs: `use plugin_abi::prelude::*;`.
 ///
@@ -79,14 +87,17 @@ pub use response::Response;
 /// lists these two beside `plugin-abi`.
 pub mod prelude {
     pub use crate::{
-        Action, AskError, Configuration, Load, Plugin, Reply, Request, Response, export_plugin,
+        Action, AskError, Configuration, Load, Plugin, Reply, Request, Response, State,
+        export_plugin,
+        metrics::{self, Counter, Counters, Gauge, Gauges, Histogram, Histograms},
+        task::{self, Task},
         time,
     };
     pub use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
     pub use http::{HeaderName, Method, StatusCode};
     pub use log;
     pub use schemars::{JsonSchema, Schema, schema_for};
-    pub use serde::Deserialize;
+    pub use serde::{Deserialize, Serialize};
 }
 
 /// The examples of the guides compile as tests of this crate.

@@ -7,28 +7,20 @@
 //!
 //! This is the only module of the host with hand-written `unsafe`.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::path::Path;
 
 use libloading::os::unix::{Library as RawLibrary, RTLD_LOCAL, RTLD_NOW};
 use plugin_abi::{
     abi::{
-        self, AbiHeaderRef, Failure, FfiFuture, Host, HostServices, HostServices_TO, LoadArguments,
-        LogLevel, LogRecord, ModuleError, PluginModuleRef, PluginObject, RResult, RStr, TD_Opaque,
+        self, AbiHeaderRef, Failure, Host, HostServices_TO, LoadArguments, ModuleError,
+        PluginModuleRef, PluginObject, RResult, TD_Opaque,
     },
     export::ROOT_MODULE_SYMBOL,
 };
-use semver::Version;
-use tokio::runtime::Handle;
-use tracing::Level;
 
 use super::{
-    metadata::PluginName,
     schema::{Schema, SchemaError},
+    services::Services,
 };
 use crate::shared_memory::{
     held::{Held, HeldFuture},
@@ -124,8 +116,8 @@ impl Library {
         settings: &serde_json::Value,
     ) -> Result<Held<PluginObject>, LibraryError> {
         let arguments = LoadArguments {
-            name: services.plugin.as_str().into(),
-            version: services.version.to_string().into(),
+            name: services.plugin().as_str().into(),
+            version: services.version().to_string().into(),
             settings: settings.to_string().into_bytes().into(),
         };
         let host: Host = HostServices_TO::from_value(services, TD_Opaque);
@@ -136,78 +128,6 @@ impl Library {
         match HeldFuture::new(creating, self.number, Activity::Load).await {
             RResult::ROk(plugin) => Ok(Held::new(plugin, self.number)),
             RResult::RErr(failure) => Err(LibraryError::Load(failure)),
-        }
-    }
-}
-
-/// What the host does for one generation of a plugin. The plugin may call it from any thread, and
-/// a panic must not leave it: nothing of the plugin's could catch it.
-#[derive(Debug, Clone)]
-pub struct Services {
-    /// The plugin that it is for.
-    pub plugin: PluginName,
-    /// Its version.
-    pub version: Arc<Version>,
-    /// Keeps the time for threads that are none of the host's.
-    pub clock: Handle,
-}
-
-/// Writes one record; the level must be a constant, and the fields are the same for each.
-macro_rules! write_record {
-    ($level:ident, $services:expr, $record:expr, $fields:expr) => {
-        tracing::event!(
-            target: "plugin",
-            Level::$level,
-            plugin = %$services.plugin,
-            version = %$services.version,
-            module = $record.target.as_str(),
-            fields = $fields,
-            "{}",
-            $record.message.as_str()
-        )
-    };
-}
-
-impl HostServices for Services {
-    fn log_enabled(&self, level: LogLevel, _target: RStr<'_>) -> bool {
-        match level {
-            LogLevel::ERROR => tracing::enabled!(target: "plugin", Level::ERROR),
-            LogLevel::WARN => tracing::enabled!(target: "plugin", Level::WARN),
-            LogLevel::INFO => tracing::enabled!(target: "plugin", Level::INFO),
-            LogLevel::DEBUG => tracing::enabled!(target: "plugin", Level::DEBUG),
-            _ => tracing::enabled!(target: "plugin", Level::TRACE),
-        }
-    }
-
-    fn log(&self, record: LogRecord<'_>) {
-        // Rendering fields runs no code of the plugin's, but the log's own.
-        let written = catch_unwind(AssertUnwindSafe(|| self.write(record)));
-        debug_assert!(written.is_ok(), "the log does not panic");
-    }
-
-    fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
-        let _clock = Handle::try_current().is_err().then(|| self.clock.enter());
-        FfiFuture::new(tokio::time::sleep(Duration::from_nanos(nanoseconds)))
-    }
-}
-
-impl Services {
-    fn write(&self, record: LogRecord<'_>) {
-        let fields = (!record.fields.is_empty()).then(|| {
-            let rendered: Vec<String> = record
-                .fields
-                .iter()
-                .map(|field| format!("{}={}", field.name, field.value))
-                .collect();
-            rendered.join(" ")
-        });
-        let fields = fields.as_deref();
-        match record.level {
-            LogLevel::ERROR => write_record!(ERROR, self, record, fields),
-            LogLevel::WARN => write_record!(WARN, self, record, fields),
-            LogLevel::INFO => write_record!(INFO, self, record, fields),
-            LogLevel::DEBUG => write_record!(DEBUG, self, record, fields),
-            _ => write_record!(TRACE, self, record, fields),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod construct;
 mod error;
 mod going;
+mod inheritance;
 mod label;
 mod restore;
 mod retired;
@@ -36,6 +37,7 @@ use super::{
 };
 use crate::{
     crash::KnownGeneration,
+    metrics::Metrics,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -78,6 +80,8 @@ pub struct Options {
     pub kept_dir: Option<PathBuf>,
     /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
     pub retired_memory: u64,
+    /// Where the plugins' own metrics are shown.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A library is about to be opened: should that, or anything later, end the process, it has a name.
@@ -115,6 +119,7 @@ pub struct Announcement {
 ///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
+///         metrics: Arc::default(),
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );
@@ -318,9 +323,10 @@ impl Manager {
     /// long this may take is the caller's to bound.
     pub async fn say_goodbye(&self) {
         let snapshot = self.registry.current();
-        futures_util::future::join_all(
-            snapshot.generations().map(|generation| generation.unload()),
-        )
+        futures_util::future::join_all(snapshot.generations().map(|generation| async {
+            generation.unload().await;
+            generation.tasks_ended().await;
+        }))
         .await;
     }
 

@@ -22,8 +22,11 @@ use tokio::{
 use super::{ChainState, Prepared, Token, Tokens, parsers::Parsers};
 use crate::{
     pipeline::chain::{Chain, Link},
-    plugin::registry::{
-        Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+    plugin::{
+        registry::{
+            Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+        },
+        state::{ConfigurationPlace, Configurations},
     },
 };
 
@@ -112,11 +115,7 @@ pub struct RefusedRoute {
 /// One parsed configuration: of one place of one route, for one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct InstanceKey {
-    route: Box<[u8]>,
-    plugin: Arc<[u8]>,
-    /// Which of several entries of the same plugin in the chain.
-    occurrence: usize,
-    value: Arc<[u8]>,
+    place: ConfigurationPlace,
     /// Address of the generation, which an instance keeps alive.
     generation: usize,
 }
@@ -126,10 +125,12 @@ impl InstanceKey {
         let plugin = &prepared.plugins[index];
         let earlier = prepared.plugins[..index].iter();
         Self {
-            route: prepared.route().into(),
-            plugin: Arc::clone(&plugin.name),
-            occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
-            value: Arc::clone(&plugin.value),
+            place: ConfigurationPlace {
+                route: prepared.route().into(),
+                plugin: Arc::clone(&plugin.name),
+                occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
+                value: Arc::clone(&plugin.value),
+            },
             generation: Arc::as_ptr(generation).addr(),
         }
     }
@@ -149,6 +150,11 @@ impl Compiler {
     /// The registry whose plugins it compiles against.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The tokens that it compiles.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
     }
 
     /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
@@ -253,13 +259,25 @@ impl Compiler {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(parse(&self.parsers, generation, &key.value, place).await?);
+        let configured = Arc::new(parse(&self.parsers, generation, &key.place.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
         }
         instances.insert(key, Arc::downgrade(&configured));
         Ok(configured)
+    }
+
+    /// Every parsed configuration of a generation that is in use.
+    pub fn configurations_of(&self, generation: &Arc<Generation>) -> Configurations {
+        let address = Arc::as_ptr(generation).addr();
+        let instances = self.instances.lock();
+        let of_it = instances
+            .iter()
+            .filter(|(key, _)| key.generation == address);
+        of_it
+            .filter_map(|(key, instance)| Some((key.place.clone(), instance.upgrade()?)))
+            .collect()
     }
 
     fn kept(&self, key: &InstanceKey) -> Option<Arc<Configured>> {

@@ -78,6 +78,7 @@ impl Embedded {
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,
+            metrics: Arc::default(),
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

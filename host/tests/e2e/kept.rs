@@ -67,6 +67,7 @@ impl Directories {
             permissions: Permissions::new(false),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
+            metrics: Arc::default(),
             announce: None,
         }
     }

@@ -104,7 +104,10 @@ impl Gateway {
                 loading: Arc::new(loading),
                 gateway: self.clone(),
             }),
-            Some(Err(failure)) => Err(failure.to_string()),
+            Some(Err(failure)) => {
+                self.world.end_tasks(&name);
+                Err(failure.to_string())
+            }
             None => Err(format!(
                 "on_load had not ended after {} s",
                 CALL_BUDGET.as_secs()
@@ -117,9 +120,16 @@ impl Gateway {
         Route::new(self)
     }
 
-    /// Lets time pass between calls.
+    /// Lets time pass between calls; background tasks go on meanwhile.
     pub fn advance(&self, time: Duration) {
-        self.world.pass_to(self.world.now().saturating_add(time));
+        let until = self.world.now().saturating_add(time);
+        self.world.poll_tasks();
+        while let (Some(next), _) = self.world.timers()
+            && next < until
+        {
+            self.world.pass_to(next);
+        }
+        self.world.pass_to(until);
     }
 
     /// What plugins have logged so far, at every level.
@@ -172,6 +182,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let object = self.object.take();
+        self.world.end_tasks(&self.name);
         self.world.enter(&self.name, || drop(object));
     }
 }
@@ -214,6 +225,7 @@ impl Loaded {
             .gateway
             .finish(&self.plugin.name, self.plugin.object().unload());
         assert!(ended.is_some(), "on_unload does not end");
+        self.gateway.world.end_tasks(&self.plugin.name);
     }
 
     /// Has a configuration parsed.

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod abilities;
 mod api;
 mod builds;
 mod panics;

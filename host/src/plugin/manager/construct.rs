@@ -18,11 +18,12 @@ use super::{
 use crate::crash::KnownGeneration;
 use crate::plugin::{
     discovery::Candidate,
-    library::{Library, LibraryError, Services},
+    library::{Library, LibraryError},
     metadata::Metadata,
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
     rehearsal::{Extent, Rehearsal},
+    services::{RouteNames, Services},
     settings::{Operator, PluginSettings},
 };
 
@@ -49,9 +50,11 @@ impl Manager {
         }
         let mapped_bytes = candidate.mapped_bytes();
         let options = Arc::clone(&self.options);
+        let tokens = Arc::clone(self.compiler.tokens());
+        let routes = RouteNames::new(move |token| tokens.key_of(token));
         let runtime = Handle::current();
         let opening = on_a_thread_of_its_own("load", move || {
-            runtime.block_on(open(candidate, copy, &options))
+            runtime.block_on(open(candidate, copy, &options, routes))
         });
         let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
             Ok(Ok(constructed)) => constructed,
@@ -197,6 +200,7 @@ async fn open(
     candidate: Candidate,
     copy: Option<PrivateCopy>,
     options: &Options,
+    routes: RouteNames,
 ) -> Result<Generation, LoadErrorCause> {
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
     let copy = match copy {
@@ -209,11 +213,6 @@ async fn open(
             &candidate.bytes,
         )?,
     };
-    let services = Services {
-        plugin: candidate.metadata.name.clone(),
-        version: Arc::new(candidate.metadata.version.clone()),
-        clock: Handle::current(),
-    };
     let number = Generation::next_number();
     announce(options, number, &candidate, &copy).await;
     let library = Library::open(copy.path(), number)?;
@@ -221,9 +220,18 @@ async fn open(
     if rules.config_schema.is_none() {
         rules.config_schema = library.config_schema()?;
     }
-    let plugin = library.create(services, &settings).await?;
+    let services = Services::new(
+        candidate.metadata.name.clone(),
+        candidate.metadata.version.clone(),
+        number,
+        routes,
+        options.metrics.plugins(),
+    );
+    let created = library.create(services.clone(), &settings).await;
+    let plugin = created.inspect_err(|_| services.end())?;
     let origin = Arc::new(candidate.into_origin());
-    Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
+    let copy = Arc::new(copy);
+    Ok(Generation::new(origin, rules, plugin, copy, services))
 }
 
 /// Tells who may have to give a death its name, and waits until it is known there.

@@ -4,17 +4,22 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::time::Duration;
 
 use plugin_abi::abi::RResult;
 use rustix::process::Signal;
 
 use super::Extent;
 use super::task::{self, Report, Stage, Task};
-use crate::plugin::library::{Library, LibraryError, Services};
+use crate::metrics::plugins::PluginMetrics;
+use crate::plugin::library::{Library, LibraryError};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
+use crate::plugin::services::{RouteNames, Services};
 use crate::privileges;
+
+/// Time that background tasks have to end before the process does.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// The number of the one generation that this process ever has.
 const ONLY_GENERATION: u64 = 1;
@@ -107,11 +112,16 @@ fn try_out(
             return Ok(Ok(()));
         }
         begins(Stage::Load)?;
-        let services = Services {
+        // What it counts here nobody reads.
+        let metrics = PluginMetrics::default();
+        let services = Services::new(
             plugin,
-            version: Arc::new(version),
-            clock: tokio::runtime::Handle::current(),
-        };
+            version,
+            ONLY_GENERATION,
+            RouteNames::none(),
+            &metrics,
+        );
+        let tasks = services.tasks().clone();
         let loaded = match opened.create(services, &task.settings).await {
             Ok(loaded) => loaded,
             // The stage says the rest.
@@ -133,6 +143,8 @@ fn try_out(
         }
         begins(Stage::Unload)?;
         loaded.unload().await;
+        // One that blocks would hold up nobody but its own plugin: no reason to refuse that.
+        tasks.ended(TASKS_END_WITHIN).await;
         drop(loaded);
         Ok(Ok(()))
     })
