@@ -66,4 +66,4 @@ pub use frame::{Frame, FrameBuffer, FrameTooLarge, FrameType, Header, UnknownFra
 pub use invalid::InvalidFrame;
 pub use method::{Method, UnknownMethod};
 
-pub use writer::FrameWriter;
+pub use writer::{Answer, FrameWriter};
