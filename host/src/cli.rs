@@ -12,6 +12,7 @@ mod leash;
 mod new;
 mod output;
 mod run;
+mod schema;
 mod version;
 mod worker;
 
@@ -44,6 +45,7 @@ enum Command {
     Dev(dev::DevArgs),
     Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
     Rehearse(check::RehearseArgs),
     Status(control::StatusArgs),
     Reload(control::ReloadArgs),
@@ -51,6 +53,7 @@ enum Command {
     Unblock(control::UnblockArgs),
     Lift(control::LiftArgs),
     Workers(control::WorkersArgs),
+    Metrics(control::MetricsArgs),
     ReplaceWorker(control::ReplaceWorkerArgs),
     Version(version::VersionArgs),
     UpgradeHost(control::UpgradeHostArgs),
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => dev::dev(&args),
         Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
+        Command::Schema(args) => schema::schema(&args),
         Command::Rehearse(_) => check::rehearse(),
         Command::Status(args) => control::status(&args),
         Command::Reload(args) => control::reload(&args),
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Unblock(args) => control::unblock(&args),
         Command::Lift(args) => control::lift(&args),
         Command::Workers(args) => control::workers(&args),
+        Command::Metrics(args) => control::metrics(&args),
         Command::ReplaceWorker(args) => control::replace_worker(&args),
         Command::Version(args) => version::version(&args),
         Command::UpgradeHost(args) => control::upgrade_host(&args),

@@ -87,6 +87,17 @@ pub struct Config {
     file: Option<ReadFile>,
 }
 
+/// What a command that loads plugins without a host has to know.
+#[derive(Debug)]
+pub struct OfPlugins {
+    /// Directory with one directory per plugin; absolute.
+    pub directory: PathBuf,
+    /// The operator's word on single plugins.
+    pub operator: Operator,
+    /// The client with which they call other services.
+    pub http_client: crate::http_client::Settings,
+}
+
 /// What becomes of a file that a setting names and that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Files {
@@ -268,17 +279,18 @@ impl Config {
         Ok(config.effective)
     }
 
-    /// Reads what the operator says about plugins, and about what they get from a host, for a command
-    /// that loads them without one.
+    /// Reads where plugins lie, what the operator says about them, and what they get from a host, for a
+    /// command that loads them without one.
     ///
     /// # Errors
     /// As for [`Config::load`].
-    pub fn operator(
-        flags: &Flags,
-        environment: &Environment,
-    ) -> Result<(Operator, crate::http_client::Settings), ConfigErrors> {
-        let config = Self::read(flags, environment, Some(stand_in()), Files::Needed)?;
-        Ok((config.plugins.to_operator(), config.http_client))
+    pub fn plugins(flags: &Flags, from: &Environment) -> Result<OfPlugins, ConfigErrors> {
+        let config = Self::read(flags, from, Some(stand_in()), Files::Needed)?;
+        Ok(OfPlugins {
+            directory: config.plugin_dir,
+            operator: config.plugins.to_operator(),
+            http_client: config.http_client,
+        })
     }
 
     /// The configuration file that was read and its text, which may hold secrets.

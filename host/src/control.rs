@@ -11,6 +11,7 @@
 //! | `POST /v1/plugins/NAME/rollback?force=true` | [`RolledBack`] |
 //! | `POST /v1/plugins/NAME/unblock` | [`Unblocked`] |
 //! | `POST /v1/plugins/NAME/lift` | [`Reloaded`] |
+//! | `GET /metrics` | the [exposition](crate::metrics), in the format that `Accept` asks for |
 //!
 //! What is refused is answered with `application/problem+json` (RFC 9457): `title`, `status` and
 //! `detail`.
@@ -20,12 +21,16 @@ pub mod client;
 use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use axum::{
     Json, Router,
     extract::{Path as Named, Query, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -34,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     keeper::{Reloaded, Request},
+    metrics::{Format, Metrics},
     plugin::manager::{RollbackError, Status, Vetoes},
 };
 
@@ -131,14 +137,18 @@ pub(crate) fn stopping() -> Refused {
 }
 
 /// Serves the control socket until the listener fails.
-pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
+pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>, metrics: Arc<Metrics>) {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/plugins/{name}/rollback", post(rollback))
         .route("/v1/plugins/{name}/unblock", post(unblock))
         .route("/v1/plugins/{name}/lift", post(lift))
-        .with_state(keeper);
+        .with_state(keeper)
+        .route(
+            "/metrics",
+            get(move |headers: HeaderMap| async move { exposition(&metrics, &headers) }),
+        );
     let served = match tokio::net::UnixListener::from_std(listener) {
         Ok(listener) => axum::serve(listener, router).await,
         Err(error) => Err(error),
@@ -146,6 +156,16 @@ pub async fn serve(listener: UnixListener, keeper: mpsc::Sender<Request>) {
     if let Err(error) = served {
         tracing::error!(%error, "the control socket has failed; calls are served all the same");
     }
+}
+
+fn exposition(metrics: &Metrics, headers: &HeaderMap) -> Result<Response, Refused> {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
+    let exposition = metrics.expose(format).map_err(|error| {
+        let detail = format!("the metrics cannot be written: {error}");
+        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    Ok(([(CONTENT_TYPE, format.content_type())], exposition).into_response())
 }
 
 async fn status(State(keeper): State<mpsc::Sender<Request>>) -> Result<Json<Status>, Refused> {

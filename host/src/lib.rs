@@ -24,6 +24,8 @@ pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
 pub mod http_client;
+pub mod metrics;
+pub mod current_call;
 pub mod memory;
 pub mod crash;
 pub mod shared_memory;

@@ -26,7 +26,10 @@ use crate::{
 };
 
 /// Version of these messages. A supervisor works with workers of this version and the one before.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
+
+/// The version from which on plugins leave states to the next worker.
+pub const STATES_SINCE: u32 = 2;
 
 /// Bytes of one message, at most: what the kernel takes by default is a little more.
 const MAX_MESSAGE_BYTES: usize = MAX_BYTES_ALONG + 64 * 1024;
@@ -63,6 +66,11 @@ pub enum ToWorker {
     FollowNobody,
     /// Whoever may need the worker's newest journal has it.
     JournalIsKept,
+    /// What plugins have left in the worker before. Descriptor: a file of states.
+    States,
+    /// Something that a later release says.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What a worker needs to know to begin.
@@ -142,6 +150,11 @@ pub enum ToSupervisor {
         /// Why, for the log.
         reason: String,
     },
+    /// What plugins leave to the worker that has taken over. Descriptor: a file of states.
+    States,
+    /// Something that a later release says.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One end of the socket pair.
@@ -360,6 +373,15 @@ mod tests {
         assert_eq!(received.payload, payload);
         rustix::io::write(&received.descriptors[0], b"x").unwrap();
         assert_eq!(rustix::io::read(&reader, &mut [0; 2][..]).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_a_later_release_says_is_read_as_something_unknown() {
+        let later = r#"{"message":"sing","song":{"verses":3}}"#;
+        let told: ToWorker = serde_json::from_str(later).unwrap();
+        assert!(matches!(told, ToWorker::Unknown), "{told:?}");
+        let told: ToSupervisor = serde_json::from_str(later).unwrap();
+        assert!(matches!(told, ToSupervisor::Unknown), "{told:?}");
     }
 
     #[tokio::test]

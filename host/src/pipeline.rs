@@ -15,6 +15,7 @@ pub mod fields;
 pub mod gateway;
 pub mod pool;
 pub mod questions;
+pub mod values;
 
 mod drive;
 
@@ -40,6 +41,7 @@ use self::{
     questions::{Question, Questions},
 };
 use crate::{
+    current_call::{CurrentCall, InCall},
     plugin::{
         metadata::{Execution, FailurePolicy},
         registry::{Configured, Failing},
@@ -157,7 +159,7 @@ enum Waiting {
     /// Whatever a link wants before it can begin.
     Link(CallBox),
     /// A plugin that has begun.
-    Plugin(HeldFuture<FfiFuture<Outcome>>),
+    Plugin(Working),
 }
 
 /// Where a chain is.
@@ -299,6 +301,7 @@ impl Course {
             }
             self.at += 1;
         }
+        call.leave_values();
         Ok(End::Passed(call))
     }
 
@@ -393,15 +396,19 @@ fn first_need<'l>(link: &'l Link, call: &Call, questions: &Questions) -> Option<
         .find(|question| !questions.answered(question) && call.refusal(question).is_none())
 }
 
-fn begin_plugin(
-    configured: &Configured,
-    phase: Phase,
-    call: CallBox,
-) -> HeldFuture<FfiFuture<Outcome>> {
-    match phase {
+/// A plugin at work, for a call that the log can name.
+type Working = InCall<HeldFuture<FfiFuture<Outcome>>>;
+
+fn begin_plugin(configured: &Configured, phase: Phase, call: CallBox) -> Working {
+    let current = CurrentCall {
+        id: call.id(),
+        token: call.token(),
+    };
+    let future = match phase {
         Phase::Request => configured.request(call.into_object()),
         Phase::Response => configured.response(call.into_object()),
-    }
+    };
+    InCall::new(current, future)
 }
 
 /// Asks for what a link needs, and runs it where it belongs.

@@ -5,6 +5,7 @@
 pub mod check;
 pub mod manager;
 pub mod kept;
+pub mod state;
 pub mod registry;
 pub mod rehearsal;
 
@@ -13,6 +14,8 @@ pub mod rehearsal;
     reason = "opening a library and reading a symbol of it is unsafe; each block says why it is sound here"
 )]
 pub mod library;
+pub mod services;
+pub mod tasks;
 pub mod permissions;
 pub mod private_copy;
 pub mod settings;

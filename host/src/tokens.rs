@@ -17,6 +17,7 @@ pub mod journal;
 mod keeping;
 mod meaning;
 mod numbers;
+mod parsers;
 mod table;
 
 use std::{
@@ -390,6 +391,12 @@ impl Tokens {
         let mut making = self.making.lock();
         self.catch_up(&mut making, now);
         self.table.read().get(number).cloned()
+    }
+
+    /// The gateway's key of a live token, for logs. That does not count as a use of it.
+    pub fn key_of(&self, number: u32) -> Option<String> {
+        let table = self.table.read();
+        table.get(number).map(|token| token.key().into_owned())
     }
 
     /// Every live token.

@@ -5,6 +5,7 @@
 //! the socket's file.
 
 pub mod attachment;
+mod inheritance;
 
 use std::{
     io,
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use attachment::{Attachment, Orders, Told};
+use inheritance::Testament;
 
 use crate::{
     config::Config,
@@ -31,6 +33,7 @@ use crate::{
     link::ToSupervisor,
     listen::Binding,
     memory::MemoryBudget,
+    metrics::Metrics,
     pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Announcement, Manager, Options},
@@ -169,6 +172,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         .try_clone()
         .map_err(start("an event loop"))?;
     let (loops, mut drained) = start_loops(&listener, config.event_loops, &shared, &shutdown)?;
+    let (give_states, states) = mpsc::unbounded_channel();
+    let testament = Testament::new(attachment.start.protocol);
     let orders = Orders {
         shutdown: say,
         rescan: Arc::clone(&rescan),
@@ -177,6 +182,8 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         loops,
         shared: Arc::clone(&shared),
         followed,
+        states: give_states,
+        testament: testament.clone(),
     };
     attachment
         .take_link()
@@ -194,6 +201,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         new_tokens,
         registry.subscribe(),
     ));
+    let metrics = Arc::new(Metrics::new());
     let manager = Arc::new(Manager::new(
         Options {
             plugin_dir: config.plugin_dir.clone(),
@@ -204,12 +212,25 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
+            metrics: Arc::clone(&metrics),
             http_client: HttpClient::new(config.http_client.clone()),
         },
         compiler,
     ));
     tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
     let restored = manager.restore(builds(&attachment.start.quarantined)).await;
+    tokio::spawn(inheritance::leave_states(
+        Arc::clone(&manager),
+        shared,
+        shutdown.clone(),
+        testament,
+        tell.clone(),
+    ));
+    tokio::spawn(inheritance::take_states(
+        Arc::clone(&manager),
+        Arc::clone(&tokens),
+        states,
+    ));
     // Only now: it replaces what is restored.
     tokio::spawn(keep_while_serving(Arc::clone(&manager), shutdown.clone()));
     let (mut keeper, requests) = Keeper::new(
@@ -224,7 +245,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
     // Dropped at the end, which removes the socket if it is still ours.
-    let _control = serve_control(&attachment.start.private_dir, requests);
+    let _control = serve_control(&attachment.start.private_dir, requests, metrics);
 
     let stop = |state: &Shutdown| matches!(state, Shutdown::Drain | Shutdown::HandedOver);
     tokio::select! {
@@ -463,7 +484,11 @@ fn limits_of(config: &Config) -> Limits {
 
 /// Opens this worker's own control socket, which only the supervisor asks. Without one the worker
 /// serves all the same, and says so.
-fn serve_control(private_dir: &Path, requests: mpsc::Sender<Request>) -> Option<Binding> {
+fn serve_control(
+    private_dir: &Path,
+    requests: mpsc::Sender<Request>,
+    metrics: Arc<Metrics>,
+) -> Option<Binding> {
     let path = control::socket_path(private_dir);
     let bound = AddressLock::open(private_dir)
         .map_err(|error| error.to_string())
@@ -473,7 +498,7 @@ fn serve_control(private_dir: &Path, requests: mpsc::Sender<Request>) -> Option<
         });
     match bound {
         Ok((binding, listener)) => {
-            tokio::spawn(control::serve(listener, requests));
+            tokio::spawn(control::serve(listener, requests, metrics));
             Some(binding)
         }
         Err(error) => {

@@ -5,8 +5,9 @@
 //!
 //! - Items are only ever added at the end of a trait or a prefix type, never changed or reordered;
 //!   a snapshot test makes each change a visible diff.
-//! - Closed sets that may grow ([`List`], [`Text`], [`AskStatus`], [`LogLevel`]) are numbers with
-//!   names, not enums, so that a newer library can meet an older host.
+//! - Closed sets that may grow ([`List`], [`Text`], [`AskStatus`], [`ValueStatus`], [`SpawnStatus`],
+//!   [`MetricKind`], [`LogLevel`]) are numbers with names, not enums, so that a newer library can
+//!   meet an older host.
 //! - Nothing unwinds across: the plugin's side catches inside ([`crate::export`]), the host's side
 //!   does not panic.
 //! - Who creates an object owns it, and its pointer carries its own destructor; a reference that is
@@ -16,10 +17,11 @@
 //! [`module_of`].
 
 mod compatibility;
+mod difference;
 mod http;
 mod layout;
 
-use std::fmt;
+use std::{fmt, sync::atomic::AtomicU64};
 
 use abi_stable::{
     StableAbi, library::RootModule, package_version_strings, sabi_types::VersionStrings,
@@ -46,6 +48,11 @@ pub struct PluginModule {
     /// Constructs the plugin and runs its `on_load`. The host calls it once per library.
     #[sabi(last_prefix_field)]
     pub create: extern "C" fn(Host, LoadArguments) -> FfiFuture<RResult<PluginObject, Failure>>,
+
+    /// The JSON Schema of a route's configuration, as JSON text; empty where the plugin has none.
+    /// Runs nothing of the plugin but what its configuration type says of itself. Since ABI 1.1.
+    #[sabi(missing_field(option))]
+    pub config_schema: extern "C" fn() -> RResult<RString, Failure>,
 }
 
 impl RootModule for PluginModuleRef {
@@ -76,6 +83,19 @@ pub trait AbiPlugin: Send + Sync + 'static {
     /// Runs the plugin's `on_unload`. Called at most once, after the last call has ended.
     #[sabi(last_prefix_field)]
     fn unload(&self) -> FfiFuture<()>;
+
+    /// Since 1.1: what the next generation may know of this one; nothing where that is not wanted.
+    /// Called off the event loops, when this generation gets no new calls.
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        RResult::ROk(ROption::RNone)
+    }
+
+    /// Since 1.1: takes what an earlier generation has saved. Called off the event loops, while
+    /// calls run.
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        let _ = state;
+        RResult::ROk(())
+    }
 }
 
 /// Owned handle of a plugin; its drop runs inside the library.
@@ -90,10 +110,31 @@ pub trait AbiConfigured: Send + Sync + 'static {
     /// Runs the response phase. The call belongs to the future until it returns it.
     #[sabi(last_prefix_field)]
     fn response(&self, call: CallObject) -> FfiFuture<Outcome>;
+
+    /// Since 1.1: as [`AbiPlugin::save_state`], of this configuration.
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        RResult::ROk(ROption::RNone)
+    }
+
+    /// Since 1.1: as [`AbiPlugin::restore_state`], of this configuration.
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        let _ = state;
+        RResult::ROk(())
+    }
 }
 
 /// Owned handle of a configured plugin; its drop runs inside the library.
 pub type ConfiguredObject = AbiConfigured_TO<RBox<()>>;
+
+/// What one generation leaves to the next, in a format of the plugin's own.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone, PartialEq, Eq)]
+pub struct StateBlob {
+    /// The plugin's number of the format.
+    pub version: u32,
+    /// The state; the host bounds its length.
+    pub data: RVec<u8>,
+}
 
 /// How one plugin's part of a call ended.
 #[repr(C)]
@@ -230,6 +271,22 @@ impl AskStatus {
     pub const OUT_OF_MEMORY: Self = Self(5);
 }
 
+/// How changing or loading the values of a call ended.
+#[repr(transparent)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ValueStatus(pub u8);
+
+impl ValueStatus {
+    /// It is done.
+    pub const DONE: Self = Self(0);
+    /// There are too many values, or they are too long: nothing has changed.
+    pub const FULL: Self = Self(1);
+    /// Nothing tells which request the call belongs to: `request_id` was not answered.
+    pub const NOT_LINKED: Self = Self(2);
+    /// The host keeps no values.
+    pub const UNSUPPORTED: Self = Self(3);
+}
+
 /// One HTTP request or response on its way through a chain, as the host shows it to a plugin.
 ///
 /// What a plugin reads includes the changes that it and the plugins before it made. The host
@@ -286,6 +343,30 @@ pub trait HostCall: Send + Sync + 'static {
     /// no such value.
     #[sabi(last_prefix_field)]
     fn answer(&self, question: Question<'_>) -> ROption<RSlice<'_, u8>>;
+
+    /// Since 1.1: a value that a plugin of this chain has set, or that was loaded.
+    fn value(&self, name: RSlice<'_, u8>) -> ROption<RSlice<'_, u8>> {
+        let _ = name;
+        ROption::RNone
+    }
+
+    /// Since 1.1: sets a value, or removes it. With `keep` later calls of the same request can load
+    /// it, if this one ends well; that takes an answer to the variable `request_id`.
+    fn set_value(
+        &mut self,
+        name: RSlice<'_, u8>,
+        value: ROption<RVec<u8>>,
+        keep: bool,
+    ) -> ValueStatus {
+        let _ = (name, value, keep);
+        ValueStatus::UNSUPPORTED
+    }
+
+    /// Since 1.1: adds what earlier calls of the same request have kept, beside what is there. It
+    /// takes an answer to the variable `request_id`, and does something only once per call.
+    fn load_values(&mut self) -> ValueStatus {
+        ValueStatus::UNSUPPORTED
+    }
 }
 
 /// Owned handle of a call.
@@ -333,6 +414,86 @@ pub struct LogField<'a> {
     pub value: RStr<'a>,
 }
 
+/// What became of a background task.
+#[repr(transparent)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpawnStatus(pub u8);
+
+impl SpawnStatus {
+    /// The host polls it from now on.
+    pub const SPAWNED: Self = Self(0);
+    /// The plugin has as many as it may have; this one was dropped.
+    pub const TOO_MANY: Self = Self(1);
+    /// The plugin is being unloaded; the task was dropped.
+    pub const UNLOADING: Self = Self(2);
+    /// The host has no thread for it; it was dropped.
+    pub const NO_THREAD: Self = Self(3);
+}
+
+/// What a metric counts.
+#[repr(transparent)]
+#[derive(StableAbi, Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricKind(pub u8);
+
+impl MetricKind {
+    /// [`MetricCells::value`] is a number that only grows.
+    pub const COUNTER: Self = Self(0);
+    /// [`MetricCells::value`] has the bits of an `f64`.
+    pub const GAUGE: Self = Self(1);
+    /// [`MetricCells::value`] has the bits of an `f64`, the sum of what was observed;
+    /// [`MetricCells::buckets`] count it.
+    pub const HISTOGRAM: Self = Self(2);
+}
+
+/// One label of a series.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone, Copy)]
+pub struct MetricLabel<'a> {
+    /// Name.
+    pub name: RStr<'a>,
+    /// Value.
+    pub value: RStr<'a>,
+}
+
+/// Which series of which metric is wanted.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone, Copy)]
+pub struct MetricArguments<'a> {
+    /// What it counts.
+    pub kind: MetricKind,
+    /// Name, without what the host puts before it.
+    pub name: RStr<'a>,
+    /// What it is, in a sentence.
+    pub help: RStr<'a>,
+    /// Labels, in the order of the metric's first series.
+    pub labels: RSlice<'a, MetricLabel<'a>>,
+    /// Upper bounds of a histogram's buckets, rising, without infinity.
+    pub bounds: RSlice<'a, f64>,
+    /// Declares the metric, so that a mistake shows, and makes no series of it: what is returned is
+    /// nobody's.
+    pub only_check: bool,
+}
+
+/// A series, which host and plugin count in together.
+#[repr(C)]
+#[derive(StableAbi, Debug, Clone)]
+pub struct MetricSeries {
+    /// Its numbers.
+    pub cells: RArc<MetricCells>,
+    /// Whether it stands for all series beyond the bound, and not for the one that was asked for.
+    pub is_overflow: bool,
+}
+
+/// The numbers of a series; see [`MetricKind`].
+#[repr(C)]
+#[derive(StableAbi, Debug, Default)]
+pub struct MetricCells {
+    /// The number, or the sum.
+    pub value: AtomicU64,
+    /// How many observations lie in each bucket and in none before it, the one without a bound last.
+    pub buckets: RVec<AtomicU64>,
+}
+
 /// What the host does for one plugin library. Functions may be called from any thread.
 #[sabi_trait]
 pub trait HostServices: Send + Sync + 'static {
@@ -346,15 +507,29 @@ pub trait HostServices: Send + Sync + 'static {
     #[sabi(last_prefix_field)]
     fn sleep(&self, nanoseconds: u64) -> FfiFuture<()>;
 
-    /// Sends a request to another server; the future ends when the head of the response has
-    /// arrived. Dropping it gives the request up. Since 1.1.
+    /// Since 1.1: polls a future until it ends or the plugin is unloaded, on a thread that belongs
+    /// to this plugin's tasks. It must not panic.
+    fn spawn(&self, task: FfiFuture<()>) -> SpawnStatus {
+        drop(task);
+        SpawnStatus::NO_THREAD
+    }
+
+    /// Since 1.1: a series of one of the plugin's metrics, the same one each time that it is asked
+    /// for. An error says what is wrong with the metric.
+    fn metric(&self, metric: MetricArguments<'_>) -> RResult<MetricSeries, RString> {
+        let _ = metric;
+        RResult::RErr(RString::from("this host keeps no metrics of plugins"))
+    }
+
+    /// Since 1.1: sends a request to another server; the future ends when the head of the response
+    /// has arrived. Dropping it gives the request up.
     fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
         drop(request);
         FfiFuture::new(async { RResult::RErr(HttpFailure::no_client()) })
     }
 
-    /// Tells that the library has stopped a runtime of its own and that so many of its threads go
-    /// on, since something blocks them. Since 1.1.
+    /// Since 1.1: tells that the library has stopped a runtime of its own and that so many of its
+    /// threads go on, since something blocks them.
     fn threads_left(&self, threads: usize) {
         let _ = threads;
     }
@@ -374,7 +549,7 @@ pub fn layout_text() -> String {
 pub enum ModuleError {
     /// Built with a release of `abi_stable` that cannot meet ours.
     Header(String),
-    /// A type that crosses the boundary has another layout; the text names it.
+    /// A type that crosses the boundary has another layout; the text names the field.
     Layout(String),
     /// The root module's constructor failed.
     Constructor(String),
@@ -384,7 +559,12 @@ impl fmt::Display for ModuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(reason) => write!(f, "its ABI header does not fit: {reason}"),
-            Self::Layout(reason) => write!(f, "its types are laid out differently: {reason}"),
+            Self::Layout(reason) => {
+                write!(
+                    f,
+                    "its plugin-abi is laid out differently from this host's: {reason}"
+                )
+            }
             Self::Constructor(reason) => write!(f, "its root module failed: {reason}"),
         }
     }

@@ -9,9 +9,17 @@ use std::fmt;
 
 /// The version of the ABI that this crate speaks, as semantic version.
 ///
-/// A host loads a library whose major version equals its own and whose minor version is not
-/// newer. It is independent of the version of this crate.
+/// A host loads a library whose major version equals its own. One with a newer minor version is
+/// loaded where the library uses none of the [`FEATURES`] that came after the host's.
 pub const ABI_VERSION: &str = "1.1.0";
+
+/// What has been added to the ABI since 1.0.0 and a library that uses it cannot do without, by the
+/// names that [`need!`](crate::need) marks it with.
+pub const FEATURES: &[&str] = &["http_client", "metrics", "tasks", "values"];
+
+/// Beginning of the names of the sections in a library's file that mark the [`FEATURES`] it uses;
+/// the feature's name follows.
+pub const NEED_SECTION: &str = ".plugin_host.need.";
 
 /// Name of the exported symbol that holds the facts.
 pub const SYMBOL: &str = "PLUGIN_HOST_BUILD_INFO";
@@ -112,6 +120,9 @@ pub struct BuildInfo {
     pub repository: String,
     /// Cargo package licence, as SPDX expression.
     pub license: String,
+    /// Names of the [`FEATURES`] that the library uses. They are no part of the exported array: see
+    /// [`NEED_SECTION`].
+    pub needs: Vec<String>,
 }
 
 /// Why the facts could not be read.

@@ -24,12 +24,13 @@ use abi_stable::{
 };
 
 use crate::{
-    Load, Plugin, Request, Response,
+    Load, Plugin, Request, Response, State,
     abi::{
         AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
         Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
-        PluginObject, ROption, RResult, RSlice, TD_Opaque, Verdict,
+        PluginObject, ROption, RResult, RSlice, RString, StateBlob, TD_Opaque, Verdict,
     },
+    configuration::ConfigSchema,
     logging,
     runtime::{self, Context, Kept},
 };
@@ -88,9 +89,54 @@ macro_rules! export_plugin {
 
             #[unsafe(no_mangle)]
             pub static PLUGIN_HOST_ROOT_MODULE: $crate::export::LibHeader =
-                $crate::export::root_module::<$plugin>();
+                $crate::export::root_module::<$plugin, Schema>();
+
+            struct Schema;
+
+            impl $crate::configuration::ConfigSchema for Schema {
+                fn config_schema() -> ::core::option::Option<$crate::configuration::Schema> {
+                    use $crate::configuration::{OfAnyType as _, OfJsonSchema as _};
+                    type Config = <$plugin as $crate::Plugin>::Config;
+                    (&$crate::configuration::Probe::<Config>::NEW).config_schema()
+                }
+            }
         };
     };
+}
+
+/// Marks whatever library calls the code around it as one that uses a feature of the ABI, by a section
+/// of its own in the library's file: the linker keeps it where, and only where, that code is kept. What
+/// cannot go on without a method that came after ABI 1.0 calls it first:
+/// `need!(".plugin_host.need.NAME")`, with a name of
+/// [`FEATURES`](crate::build_info::FEATURES).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! need {
+    ($section:literal) => {{
+        #[unsafe(link_section = $section)]
+        static NEED: u8 = 1;
+        ::core::hint::black_box(&NEED);
+    }};
+}
+
+/// Marks a library that leaves values, or reads those that were kept.
+pub(crate) fn needs_values() {
+    need!(".plugin_host.need.values");
+}
+
+/// Marks a library that spawns tasks.
+pub(crate) fn needs_tasks() {
+    need!(".plugin_host.need.tasks");
+}
+
+/// Marks a library that calls other services with the host's client.
+pub(crate) fn needs_http_client() {
+    need!(".plugin_host.need.http_client");
+}
+
+/// Marks a library that counts.
+pub(crate) fn needs_metrics() {
+    need!(".plugin_host.need.metrics");
 }
 
 #[doc(hidden)]
@@ -98,23 +144,39 @@ pub use abi_stable::library::LibHeader;
 
 /// The library header that `export_plugin!` exports for a plugin.
 #[doc(hidden)]
-pub const fn root_module<P: Plugin>() -> LibHeader {
-    // SAFETY: `construct::<P>` returns what `PluginModuleRef` was erased to, by way of
+pub const fn root_module<P: Plugin, S: ConfigSchema>() -> LibHeader {
+    // SAFETY: `construct::<P, S>` returns what `PluginModuleRef` was erased to, by way of
     // `__call_root_module_loader`, which takes the very type.
-    unsafe { LibHeader::from_constructor::<PluginModuleRef>(construct::<P>, CheckTypeLayout::Yes) }
+    unsafe {
+        LibHeader::from_constructor::<PluginModuleRef>(construct::<P, S>, CheckTypeLayout::Yes)
+    }
 }
 
-extern "C" fn construct<P: Plugin>() -> RootModuleResult {
-    __call_root_module_loader(module::<P>)
+extern "C" fn construct<P: Plugin, S: ConfigSchema>() -> RootModuleResult {
+    __call_root_module_loader(module::<P, S>)
 }
 
 /// The root module of a plugin, as the host finds it in the library; tests take it from here.
 #[doc(hidden)]
-pub fn module<P: Plugin>() -> PluginModuleRef {
+pub fn module<P: Plugin, S: ConfigSchema>() -> PluginModuleRef {
     PluginModule {
         create: create::<P>,
+        config_schema: config_schema::<S>,
     }
     .leak_into_prefix()
+}
+
+extern "C" fn config_schema<S: ConfigSchema>() -> RResult<RString, Failure> {
+    let text = guarded(|| {
+        S::config_schema().map_or_else(String::new, |schema| {
+            // Rendering what is JSON already runs none of the author's code, and cannot fail.
+            schema.as_value().to_string()
+        })
+    });
+    match text {
+        Ok(text) => RResult::ROk(text.into()),
+        Err(failure) => RResult::RErr(failure),
+    }
 }
 
 extern "C" fn create<P: Plugin>(
@@ -197,6 +259,17 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
             |failure| log::error!("on_unload {failure}"),
         ))
     }
+
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        saved(&self.0.kept.context(), || self.0.plugin.get().save_state())
+    }
+
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        let plugin = self.0.plugin.get();
+        restored(&self.0.kept.context(), || {
+            plugin.restore_state(&State::from_blob(state))
+        })
+    }
 }
 
 /// A plugin with one configuration: fields are dropped in this order.
@@ -242,6 +315,55 @@ impl<P: Plugin> AbiConfigured for Configured<P> {
             panicked,
         ))
     }
+
+    fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
+        let Serving { config, living } = &*self.0;
+        saved(&living.kept.context(), || {
+            living.plugin.get().save_config_state(config.get())
+        })
+    }
+
+    fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
+        let Serving { config, living } = &*self.0;
+        restored(&living.kept.context(), || {
+            let state = State::from_blob(state);
+            living
+                .plugin
+                .get()
+                .restore_config_state(config.get(), &state)
+        })
+    }
+}
+
+/// What the author wants to be kept, or why nothing is.
+fn saved(
+    context: &Context,
+    save: impl FnOnce() -> anyhow::Result<Option<State>>,
+) -> RResult<ROption<StateBlob>, Failure> {
+    let saved = guarded(|| context.run(|| save().map_err(|error| error_of(&error))));
+    match saved {
+        Ok(Ok(state)) => RResult::ROk(state.map(State::into_blob).into()),
+        Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
+    }
+}
+
+fn restored(
+    context: &Context,
+    restore: impl FnOnce() -> anyhow::Result<()>,
+) -> RResult<(), Failure> {
+    let restored = guarded(|| context.run(|| restore().map_err(|error| error_of(&error))));
+    match restored {
+        Ok(Ok(())) => RResult::ROk(()),
+        Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
+    }
+}
+
+/// A background task of the author's, as the host polls it: inside of the runtime in which it was
+/// spawned.
+pub(crate) fn task_of(task: impl Future<Output = ()> + Send + 'static) -> FfiFuture<()> {
+    FfiFuture::new(Guarded::new(Context::of_caller(), task, |failure| {
+        log::error!("a background task {failure}");
+    }))
 }
 
 fn finished(call: CallObject, verdict: Verdict) -> Outcome {
@@ -434,7 +556,7 @@ impl<F, R> Drop for Guarded<F, R> {
             });
         });
         if let Err(failure) = dropped {
-            log::error!("the drop of a call's future {failure}");
+            log::error!("the drop of a future {failure}");
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         HttpFailure, HttpFailureKind, IncomingObject, OutgoingRequest, OutgoingRequest_TO,
         OwnedField, RResult, RSlice, RStr, RVec, TD_Opaque,
     },
-    export::host,
+    export::{self, host},
     time,
 };
 
@@ -225,6 +225,7 @@ impl HttpRequest {
     /// # Errors
     /// See [`HttpErrorKind`]. A status of 400 or 500 is none: it is an answer.
     pub async fn send(self) -> Result<HttpResponse, HttpError> {
+        export::needs_http_client();
         if let Some(mistake) = self.mistake {
             return Err(HttpError::new(HttpErrorKind::Request, mistake));
         }

@@ -29,10 +29,11 @@
 //! ```
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
-//! its methods see and decide), [`configuration`], [`time`], [`http_client`] and [`logging`] (what
-//! the host does for a plugin), [`runtime`] (what a plugin's library may bring), and with the feature
-//! `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand [`export`] (the wrapper
-//! that keeps panics inside the library),
+//! its methods see and decide), [`values`] (what plugins leave for one another), [`configuration`],
+//! [`state`] (what one generation leaves to the next), [`time`], [`task`], [`http_client`], [`metrics`]
+//! and [`logging`] (what the host does for a plugin), [`runtime`] (what a plugin's library may bring),
+//! and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand
+//! [`export`] (the wrapper that keeps panics inside the library),
 //! [`abi`] (the binary contract, which no author needs) and [`build_info`] (what a library says
 //! about itself before it is loaded).
 //!
@@ -43,11 +44,15 @@ pub mod ask;
 pub mod configuration;
 pub mod http_client;
 pub mod logging;
+pub mod metrics;
 pub mod plugin;
 pub mod request;
 pub mod response;
 pub mod runtime;
+pub mod state;
+pub mod task;
 pub mod time;
+pub mod values;
 
 #[allow(
     unsafe_code,
@@ -78,6 +83,8 @@ pub use plugin::{Load, Plugin};
 pub use request::Request;
 pub use response::Response;
 pub use runtime::Runtime;
+pub use state::State;
+pub use values::{RequestValues, RequestValuesMut, ValueError};
 
 /// Everything that a plugin's source needs: `use plugin_abi::prelude::*;`.
 ///
@@ -86,13 +93,16 @@ pub use runtime::Runtime;
 pub mod prelude {
     pub use crate::{
         Action, AskError, Configuration, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
-        Request, Response, Runtime, export_plugin, time,
+        Request, Response, Runtime, State, export_plugin,
+        metrics::{self, Counter, Counters, Gauge, Gauges, Histogram, Histograms},
+        task::{self, Task},
+        time,
     };
     pub use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
     pub use http::{HeaderName, Method, StatusCode};
     pub use log;
-    pub use schemars::JsonSchema;
-    pub use serde::Deserialize;
+    pub use schemars::{JsonSchema, Schema, schema_for};
+    pub use serde::{Deserialize, Serialize};
 }
 
 /// The examples of the guides compile as tests of this crate.

@@ -2,20 +2,28 @@
 //!
 //! A plugin's life: constructed with `Default`, [`Plugin::on_load`] once, then
 //! [`Plugin::configure`] for each route configuration and the two filters for each call, from any
-//! thread and many at once; at the end, after its last call, [`Plugin::on_unload`] once.
+//! thread and many at once; a configuration is dropped when no route uses it any more, so its `Drop`
+//! is where to end what belongs to it. Where another generation follows, what this one wants to leave
+//! it is saved ([`Plugin::save_state`]); at the end, after its last call, comes
+//! [`Plugin::on_unload`] once.
 
 use std::future::Future;
 
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use crate::{Action, Configuration, Request, Response, Runtime};
+use crate::{Action, Configuration, Request, Response, Runtime, State};
 
 /// A plugin: one value per loaded library, shared by all routes and all calls.
 ///
 /// Every method but the associated type has a default that does nothing. An error or a panic
 /// concerns the call (or the configuration) that it happened in and nothing else: the host answers
 /// for the plugin as its failure policy says, and its changes to that call are gone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a plugin",
+    label = "`impl Plugin for {Self}` is missing",
+    note = "`export_plugin!` takes the type that implements `plugin_abi::Plugin`"
+)]
 pub trait Plugin: Default + Send + Sync + 'static {
     /// A route's configuration, parsed. Any `serde` type will do; `()` takes none.
     type Config: Configuration;
@@ -69,7 +77,52 @@ pub trait Plugin: Default + Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// Runs once, after the last call of this version has ended.
+    /// What the next generation may know of this one, where the plugin is upgraded, rolled back or
+    /// its worker process replaced: a cache that stays warm, say. By default nothing.
+    ///
+    /// Runs once, when new calls go to the next generation already, and before
+    /// [`Plugin::on_unload`]; calls that have begun may still be under way. It runs away from the
+    /// event loops and may take up to 2 s. After a crash it has not run: the next generation begins
+    /// anew.
+    ///
+    /// # Errors
+    /// An error is logged, and the next generation begins anew.
+    fn save_state(&self) -> Result<Option<State>> {
+        Ok(None)
+    }
+
+    /// Takes what the generation before has saved. Calls run meanwhile, so add to what is there
+    /// instead of replacing it. The state may come from any version of the plugin, newer ones
+    /// included: [`State::version`] tells.
+    ///
+    /// # Errors
+    /// An error, or a panic, is logged and costs nothing else: the plugin goes on as it began.
+    fn restore_state(&self, state: &State) -> Result<()> {
+        let _ = state;
+        Ok(())
+    }
+
+    /// As [`Plugin::save_state`], for one route configuration: a limiter's bucket, say. It goes to
+    /// the next generation's value for the same bytes of configuration of the same route.
+    ///
+    /// # Errors
+    /// As for [`Plugin::save_state`].
+    fn save_config_state(&self, config: &Self::Config) -> Result<Option<State>> {
+        let _ = config;
+        Ok(None)
+    }
+
+    /// As [`Plugin::restore_state`], for one route configuration.
+    ///
+    /// # Errors
+    /// As for [`Plugin::restore_state`].
+    fn restore_config_state(&self, config: &Self::Config, state: &State) -> Result<()> {
+        let _ = (config, state);
+        Ok(())
+    }
+
+    /// Runs once, after the last call of this version has ended. Background tasks still run; those
+    /// that are left when it returns are dropped.
     fn on_unload(&self) -> impl Future<Output = ()> + Send {
         async {}
     }

@@ -11,7 +11,7 @@ use std::{
 use http::Method;
 
 use crate::{
-    AskError, HttpClient, Values,
+    AskError, HttpClient, RequestValues, RequestValuesMut, Values,
     abi::{CallObject, List, Question, Text},
     ask::ask,
     fields,
@@ -34,6 +34,16 @@ impl Request {
     /// The gateway's number of this call, for logs; it starts anew in each gateway worker.
     pub fn id(&self) -> u32 {
         self.call.id()
+    }
+
+    /// What plugins before this one have left: see [`crate::values`].
+    pub fn values(&self) -> RequestValues<'_> {
+        RequestValues::new(&self.call)
+    }
+
+    /// What to leave for plugins after this one, and for later phases: see [`crate::values`].
+    pub fn values_mut(&mut self) -> RequestValuesMut<'_> {
+        RequestValuesMut::new(&mut self.call)
     }
 
     /// How long the host goes on waiting for this plugin.

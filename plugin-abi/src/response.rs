@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::{
-    AskError, HttpClient, Values,
+    AskError, HttpClient, RequestValues, RequestValuesMut, Values,
     abi::{CallObject, List, Question},
     ask::ask,
     fields,
@@ -28,6 +28,16 @@ impl Response {
     /// The gateway's number of this call, for logs; it starts anew in each gateway worker.
     pub fn id(&self) -> u32 {
         self.call.id()
+    }
+
+    /// What plugins before this one have left: see [`crate::values`].
+    pub fn values(&self) -> RequestValues<'_> {
+        RequestValues::new(&self.call)
+    }
+
+    /// What to leave for plugins after this one, and for later phases: see [`crate::values`].
+    pub fn values_mut(&mut self) -> RequestValuesMut<'_> {
+        RequestValuesMut::new(&mut self.call)
     }
 
     /// How long the host goes on waiting for this plugin.

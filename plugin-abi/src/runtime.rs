@@ -58,6 +58,10 @@ mod none {
     }
 
     impl Context {
+        pub(crate) fn of_caller() -> Self {
+            Self
+        }
+
         #[inline(always)]
         pub(crate) fn run<R>(&self, code: impl FnOnce() -> R) -> R {
             code()

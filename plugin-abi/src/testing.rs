@@ -74,6 +74,7 @@ mod route;
 mod rules;
 mod run;
 mod upstream_request;
+mod values;
 mod world;
 
 #[doc(inline)]

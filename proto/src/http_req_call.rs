@@ -9,7 +9,7 @@ use crate::generated::a6::httpreq_call as wire;
 use crate::invalid::InvalidFrame;
 use crate::method::Method;
 use crate::verify::{Message, Union};
-use crate::writer::{FrameWriter, Position};
+use crate::writer::{Answer, FrameWriter, Position};
 
 /// A request as the runner reads it.
 #[derive(Clone, Copy, Debug)]
@@ -286,10 +286,9 @@ pub fn write_stop<'w, 'e>(
     id: u32,
     status: u16,
     headers: impl IntoIterator<Item = Entry<'e>>,
-    body: Option<&[u8]>,
-) -> Result<&'w [u8], FrameTooLarge> {
-    writer.frame(FrameType::HttpReqCall, |w| {
-        let body = w.optional_bytes(body)?;
+    body: Option<&'w [u8]>,
+) -> Result<Answer<'w>, FrameTooLarge> {
+    writer.answer(FrameType::HttpReqCall, body, |w, body| {
         let headers = w.entries(headers)?;
         let stop = w.table([status.into(), headers.into(), body.into()])?;
         answer(w, id, wire::Action::Stop, Some(stop))
@@ -303,15 +302,14 @@ pub fn write_stop<'w, 'e>(
 pub fn write_rewrite<'w, 'e, H, A, R>(
     writer: &'w mut FrameWriter,
     id: u32,
-    rewrite: Rewrite<'_, H, A, R>,
-) -> Result<&'w [u8], FrameTooLarge>
+    rewrite: Rewrite<'w, H, A, R>,
+) -> Result<Answer<'w>, FrameTooLarge>
 where
     H: IntoIterator<Item = Entry<'e>>,
     A: IntoIterator<Item = Entry<'e>>,
     R: IntoIterator<Item = Entry<'e>>,
 {
-    writer.frame(FrameType::HttpReqCall, |w| {
-        let body = w.optional_bytes(rewrite.body)?;
+    writer.answer(FrameType::HttpReqCall, rewrite.body, |w, body| {
         let path = w.optional_bytes(rewrite.path)?;
         let headers = w.entries(rewrite.headers)?;
         let args = w.entries(rewrite.args)?;

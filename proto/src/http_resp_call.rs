@@ -8,7 +8,7 @@ use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpresp_call as wire;
 use crate::invalid::InvalidFrame;
 use crate::verify::Message;
-use crate::writer::FrameWriter;
+use crate::writer::{Answer, FrameWriter};
 
 /// A response as the runner reads it.
 #[derive(Clone, Copy, Debug)]
@@ -150,10 +150,9 @@ pub fn write_answer<'w, 'e>(
     id: u32,
     status: Option<u16>,
     headers: impl IntoIterator<Item = Entry<'e>>,
-    body: Option<&[u8]>,
-) -> Result<&'w [u8], FrameTooLarge> {
-    writer.frame(FrameType::HttpRespCall, |w| {
-        let body = w.optional_bytes(body)?;
+    body: Option<&'w [u8]>,
+) -> Result<Answer<'w>, FrameTooLarge> {
+    writer.answer(FrameType::HttpRespCall, body, |w, body| {
         let headers = w.entries(headers)?;
         let status = status.unwrap_or(0);
         w.table([id.into(), status.into(), headers.into(), body.into()])

@@ -18,7 +18,7 @@
 //! let frame = http_req_call::write_stop(&mut writer, 7, 200, [header], Some(b"hello"))?;
 //!
 //! let mut buffer = FrameBuffer::new();
-//! buffer.spare()[..frame.len()].copy_from_slice(frame);
+//! buffer.spare()[..frame.len()].copy_from_slice(&frame.to_vec());
 //! buffer.filled(frame.len());
 //!
 //! let received = buffer.frame().expect("the whole frame is there");
@@ -66,4 +66,4 @@ pub use frame::{Frame, FrameBuffer, FrameTooLarge, FrameType, Header, UnknownFra
 pub use invalid::InvalidFrame;
 pub use method::{Method, UnknownMethod};
 
-pub use writer::FrameWriter;
+pub use writer::{Answer, FrameWriter};

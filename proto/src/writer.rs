@@ -29,6 +29,52 @@ const OFFSET: usize = 4;
 /// Bytes of a number in a vtable.
 const PLACE: usize = 2;
 
+/// A body of this many bytes is not copied into its frame: writing it behind the rest is cheaper.
+const LEFT_OUT_FROM: usize = 32 * 1024;
+
+/// What follows a body that is left out: the NUL behind a string, and zeros up to the next multiple of four.
+static ZEROS: [u8; ALIGNMENT] = [0; ALIGNMENT];
+
+/// A whole frame in three pieces, to be written one after the other: where a large body is its end, that is
+/// left where it is. Otherwise the last two are empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    zeros: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    /// The pieces.
+    #[must_use]
+    pub fn pieces(&self) -> [&'a [u8]; 3] {
+        [self.head, self.body, self.zeros]
+    }
+
+    /// Length of the frame in bytes, header included.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "no frame is empty")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.body.len() + self.zeros.len()
+    }
+
+    /// The frame in one piece.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.pieces().concat()
+    }
+}
+
+impl<'a> From<&'a [u8]> for Answer<'a> {
+    fn from(head: &'a [u8]) -> Self {
+        Self {
+            head,
+            body: &[],
+            zeros: &[],
+        }
+    }
+}
+
 /// Writes frames, one at a time, reusing its memory: once warm, a frame costs no allocation.
 ///
 /// Pass it to one of the `write_...` functions of the RPC modules; what they return is the whole frame,
@@ -38,6 +84,8 @@ pub struct FrameWriter {
     bytes: Vec<u8>,
     /// Where it starts.
     start: usize,
+    /// Bytes of its end that are left out: a body, and what follows it.
+    left_out: usize,
     /// Whether that is a whole frame.
     whole: bool,
     /// The list of entries being written.
@@ -104,20 +152,30 @@ impl FrameWriter {
         Self {
             bytes: vec![0; FIRST_ROOM],
             start: FIRST_ROOM,
+            left_out: 0,
             whole: false,
             entries: Vec::new(),
             entry_vtables: [None; 2],
         }
     }
 
-    /// The frame that was written last, and with success.
+    /// The frame that was written last, and with success. Where its body was left out it is this one.
     ///
     /// # Panics
-    /// If there is none: a mistake of the caller.
+    /// If there is none, or with another body: mistakes of the caller.
     #[must_use]
-    pub fn last(&self) -> &[u8] {
+    pub fn last<'a>(&'a self, body: Option<&'a [u8]>) -> Answer<'a> {
         assert!(self.whole, "no frame has been written");
-        &self.bytes[self.start..]
+        let head = &self.bytes[self.start..];
+        if self.left_out == 0 {
+            return head.into();
+        }
+        let body = body.unwrap_or_default();
+        Answer {
+            head,
+            body,
+            zeros: &ZEROS[..self.left_out - body.len()],
+        }
     }
 
     /// Bytes that this writer keeps for frames.
@@ -133,6 +191,21 @@ impl FrameWriter {
         }
     }
 
+    /// Writes one frame whose body, where there is one, is what `build` writes first; otherwise as
+    /// [`frame`](Self::frame).
+    pub(crate) fn answer<'a>(
+        &'a mut self,
+        frame_type: FrameType,
+        body: Option<&'a [u8]>,
+        build: impl FnOnce(&mut Self, Option<Position>) -> Result<Position, FrameTooLarge>,
+    ) -> Result<Answer<'a>, FrameTooLarge> {
+        self.frame(frame_type, |w| {
+            let position = body.map(|body| w.body(body)).transpose()?;
+            build(w, position)
+        })?;
+        Ok(self.last(body))
+    }
+
     /// Writes one frame: `build` writes all parts of the message and then its root.
     #[inline]
     pub(crate) fn frame(
@@ -141,6 +214,7 @@ impl FrameWriter {
         build: impl FnOnce(&mut Self) -> Result<Position, FrameTooLarge>,
     ) -> Result<&[u8], FrameTooLarge> {
         self.start = self.bytes.len();
+        self.left_out = 0;
         self.whole = false;
         self.entry_vtables = [None; 2];
         if let Err(too_large) = build(self).and_then(|root| self.seal(frame_type, root)) {
@@ -159,6 +233,18 @@ impl FrameWriter {
         length.copy_from_slice(&number(len).to_le_bytes());
         rest[..len].copy_from_slice(bytes);
         rest[len..].fill(0);
+        Ok(position)
+    }
+
+    /// Writes a body as [`bytes`](Self::bytes) does, but leaves it out where it is large. Nothing has been
+    /// written before it.
+    fn body(&mut self, body: &[u8]) -> Result<Position, FrameTooLarge> {
+        if body.len() < LEFT_OUT_FROM {
+            return self.bytes(body);
+        }
+        self.left_out = (OFFSET + body.len() + 1).next_multiple_of(ALIGNMENT) - OFFSET;
+        let (room, position) = self.room(OFFSET)?;
+        room.copy_from_slice(&number(body.len()).to_le_bytes());
         Ok(position)
     }
 
@@ -280,12 +366,12 @@ impl FrameWriter {
     #[inline]
     fn room(&mut self, size: usize) -> Result<(&mut [u8], Position), FrameTooLarge> {
         let written = self.bytes.len() - self.start;
-        let at_least = written + size;
+        let at_least = written + self.left_out + size;
         if at_least > MAX_DATA_LEN {
             return Err(FrameTooLarge { at_least });
         }
         if self.start < size + HEADER_LEN {
-            self.grow(at_least + HEADER_LEN);
+            self.grow(written + size + HEADER_LEN);
         }
         self.start -= size;
         let room = &mut self.bytes[self.start..][..size];

@@ -8,21 +8,26 @@ mod show;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use plugin_proto::Method;
 
+use super::control::control_socket;
 use super::output::{self, Paint};
 use crate::client::exchange::{Exchange, Upstream};
 use crate::client::target::Target;
 use crate::client::{ClientError, Connection, Field, Request, Response};
 use crate::config::{self, Environment};
+use crate::control;
 use effect::Effect;
 use show::Show;
 
 /// What the configuration is called in the host's log.
 const KEY: &str = "plugin-host call";
+
+/// How long a control socket may take to say why a call had to fail.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
 
 const LONG_ABOUT: &str = "\
 Make one call straight to a running host, in the place of a gateway.
@@ -50,6 +55,7 @@ Output of --json: one object with
   questions [{question: \"variable\", \"request_body\" or \"response_body\", name, answer}]
   effect    {action: \"unchanged\", \"stop\", \"rewrite\" or \"response\", and its fields}
   notes     [what a gateway makes of it that is not obvious]
+  closed    why its plugins cannot run with their configurations, only where that is the reason
   error     {code, message, next_step}, only where there is no answer
 Lists of headers and arguments are [{name, value}]. Bytes that are not UTF-8 text stand as
 {\"hex\": \"...\"}; a value that is not there is null.
@@ -113,6 +119,11 @@ pub(super) struct CallArgs {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
+    /// The host's --runtime-dir, where it was given one: its control socket there says why a call had
+    /// to fail
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<String>,
+
     /// Show one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -153,6 +164,13 @@ pub(super) fn call(args: &CallArgs) -> u8 {
     };
     let mut show = Show::new(args.json, Paint::of_stdout(&environment), &exchange);
     let made = runtime.block_on(make(&socket, &plugins, exchange, &mut show));
+    let failed = match &made {
+        Ok(effect) => effect.told.failed,
+        Err(error) => matches!(error, ClientError::Refused { .. }),
+    };
+    if failed && let Some(reason) = runtime.block_on(why_closed(&socket, args)) {
+        show.closed(reason);
+    }
     match made {
         Ok(effect) => show.effect(&effect),
         Err(error) => show.error(&error, &socket),
@@ -206,6 +224,19 @@ async fn make(
     };
     show.took(began.elapsed());
     Ok(effect)
+}
+
+/// Why the plugins that were called cannot run, where that is the reason: no frame has room for it, but
+/// the host's control socket tells those who may ask.
+async fn why_closed(socket: &Path, args: &CallArgs) -> Option<String> {
+    let listen = format!("unix:{}", socket.display());
+    let control = control_socket(Some(&listen), args.runtime_dir.as_deref()).ok()?;
+    let asked = control::client::ask(&control, hyper::Method::GET, "/v1/status");
+    let status = tokio::time::timeout(CONTROL_PATIENCE, asked).await.ok()?;
+    let closed = status.ok()?["closed_routes"].take();
+    let mut routes = closed.as_array()?.iter();
+    let ours = routes.find(|closed| closed["route"] == KEY)?;
+    Some(ours["reason"].as_str()?.to_owned())
 }
 
 fn socket(args: &CallArgs, environment: &Environment) -> Result<PathBuf, String> {

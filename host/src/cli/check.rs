@@ -15,15 +15,14 @@ use serde_json::{Value, json};
 
 use super::output::{self, Paint};
 use super::{FAILURE, USAGE};
-use crate::config::{Config, Environment, Flags};
-use crate::http_client;
+use crate::config::{Config, Environment, Flags, OfPlugins};
 use crate::plugin::check::{self, Checked, CheckedPlugin, Finding, Kind, Options};
 use crate::plugin::discovery::Fault;
-use crate::plugin::rehearsal;
-use crate::plugin::settings::Operator;
+use crate::plugin::metadata::FILE_NAME;
+use crate::plugin::rehearsal::{self, Rehearsed};
 
 /// This very program, also where its file has been replaced meanwhile.
-const THIS_PROGRAM: &str = "/proc/self/exe";
+pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Digits of a digest that the table shows.
 const SHOWN_DIGITS: usize = 12;
@@ -45,9 +44,11 @@ Output of --json: one object with
   path, kind   what was checked; \"plugin\", \"library\" or \"directory\"
   good         whether nothing is wrong
   plugins      those whose files are good: [{name, version, abi, execution, failure_policy,
-               bytes, sha256, compiler, library, loads, load_ms, output, warnings, good}];
-               loads is true, false, or null where it was not tried; output is what the plugin
-               logged and printed
+               bytes, sha256, compiler, library, schema, loads, load_ms, output, warnings, good}];
+               schema is where the JSON Schema of its configuration comes from: \"plugin.json\",
+               \"library\", or null where there is none or the library was not asked; loads is
+               true, false, or null where it was not tried; output is what the plugin logged and
+               printed
   problems     [{path, plugin, version, message, next_step, fault}]; fault is \"author\",
                \"operator\" or \"host\": who can mend it
 
@@ -93,8 +94,8 @@ pub(super) struct RehearseArgs {}
 
 pub(super) fn check(args: &CheckArgs) -> u8 {
     let environment = Environment::of_process();
-    let (operator, http_client) = match operator(args, &environment) {
-        Ok(said) => said,
+    let configured = match of_plugins(args, &environment) {
+        Ok(configured) => configured,
         Err(reason) => return output::refuse(&reason),
     };
     let configuration = match &args.conf {
@@ -112,8 +113,8 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
         return output::refuse("--conf is for one plugin: name its directory");
     }
     let options = Options {
-        operator: &operator,
-        http_client: &http_client,
+        operator: &configured.operator,
+        http_client: &configured.http_client,
         program: (!args.no_load).then_some(Path::new(THIS_PROGRAM)),
         configuration: configuration.as_deref(),
         load_time: Duration::from_secs(args.load_time),
@@ -146,15 +147,12 @@ pub(super) fn rehearse() -> u8 {
     }
 }
 
-fn operator(
-    args: &CheckArgs,
-    environment: &Environment,
-) -> Result<(Operator, http_client::Settings), String> {
+fn of_plugins(args: &CheckArgs, environment: &Environment) -> Result<OfPlugins, String> {
     let flags = match &args.config {
         Some(file) => Flags::new().with_config_file(file),
         None => Flags::new(),
     };
-    Config::operator(&flags, environment).map_err(|errors| errors.to_string())
+    Config::plugins(&flags, environment).map_err(|errors| errors.to_string())
 }
 
 fn as_text(path: &Path, checked: &Checked, paint: Paint) -> String {
@@ -300,6 +298,11 @@ fn plugin_json(plugin: &CheckedPlugin) -> Value {
         "sha256": candidate.digest.to_string(),
         "compiler": candidate.build_info.compiler,
         "library": candidate.library_path.to_string_lossy(),
+        "schema": match (&candidate.metadata.config_schema, &plugin.rehearsed) {
+            (Some(_), _) => Some(FILE_NAME),
+            (None, Some(Rehearsed { config_schema: Some(_), .. })) => Some("library"),
+            _ => None,
+        },
         "loads": plugin.rehearsed.as_ref().map(|rehearsed| rehearsed.result.is_ok()),
         "load_ms": plugin.rehearsed.as_ref().map(|rehearsed| {
             u64::try_from(rehearsed.took.as_millis()).unwrap_or(u64::MAX)

@@ -1,5 +1,5 @@
 //! What is asked of a running host over its control socket: `plugin-host status`, `reload`, `rollback`,
-//! `unblock`, `workers` and `replace-worker`. They are one file because they differ in a line each.
+//! `unblock`, `workers`, `metrics` and `replace-worker`. They are one file because they differ in a line each.
 
 use std::{
     fmt::Write as _,
@@ -27,9 +27,19 @@ const OVERVIEW: &str = "/v1/host";
 /// How often it is looked whether a host has become its next release.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Which host is meant.
+/// Which host is meant, and how its answer is shown.
 #[derive(Debug, Args)]
 struct Host {
+    #[command(flatten)]
+    target: Target,
+    /// Give the host's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which host is meant.
+#[derive(Debug, Args)]
+struct Target {
     /// The address that the host listens on [default: $APISIX_LISTEN_ADDRESS]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -39,9 +49,6 @@ struct Host {
     /// The control socket itself, in place of the two above
     #[arg(long, value_name = "PATH", conflicts_with_all = ["listen", "runtime_dir"])]
     control: Option<PathBuf>,
-    /// Give the host's answer as JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Show what serves in a running host
@@ -139,8 +146,23 @@ pub(super) struct UpgradeHostArgs {
     host: Host,
 }
 
+/// Show what a running host counts: the metrics of its plugins
+///
+/// As Prometheus text. Whoever collects them asks the control socket for /metrics.
+#[derive(Debug, Args)]
+#[command(after_help = super::HELP)]
+pub(super) struct MetricsArgs {
+    #[command(flatten)]
+    host: Target,
+}
+
+pub(super) fn metrics(args: &MetricsArgs) -> u8 {
+    args.host
+        .ask_with(async |socket| client::ask_text(socket, "/metrics").await)
+}
+
 pub(super) fn upgrade_host(args: &UpgradeHostArgs) -> u8 {
-    args.host.ask_with(async |socket| {
+    args.host.target.ask_with(async |socket| {
         let before = client::ask(socket, Method::GET, OVERVIEW).await?;
         let heir = client::ask(socket, Method::POST, "/v1/host/renew").await?;
         let until = Instant::now() + client::PATIENCE;
@@ -202,7 +224,7 @@ pub(super) fn unblock(args: &UnblockArgs) -> u8 {
 
 impl Host {
     fn ask(&self, method: Method, target: &str, show: impl Fn(&Value) -> String) -> u8 {
-        self.ask_with(async |socket| {
+        self.target.ask_with(async |socket| {
             let answer = client::ask(socket, method, target).await?;
             Ok(match self.json {
                 true => format!("{answer:#}\n"),
@@ -210,7 +232,9 @@ impl Host {
             })
         })
     }
+}
 
+impl Target {
     fn ask_with(&self, ask: impl AsyncFnOnce(&Path) -> Result<String, ControlError>) -> u8 {
         let socket = match self.control_socket() {
             Ok(socket) => socket,
@@ -230,21 +254,29 @@ impl Host {
     }
 
     fn control_socket(&self) -> Result<PathBuf, String> {
-        if let Some(path) = &self.control {
-            return Ok(path.clone());
+        match &self.control {
+            Some(path) => Ok(path.clone()),
+            None => control_socket(self.listen.as_deref(), self.runtime_dir.as_deref()),
         }
-        let mut flags = Flags::new();
-        if let Some(listen) = &self.listen {
-            flags = flags.with(&settings::LISTEN, listen);
-        }
-        if let Some(runtime_dir) = &self.runtime_dir {
-            flags = flags.with(&settings::RUNTIME_DIR, runtime_dir);
-        }
-        let config =
-            Config::load(&flags, &Environment::of_process()).map_err(|error| error.to_string())?;
-        let place = RuntimeDir::place_of(&config.runtime_dir, config.listen.path());
-        Ok(control::socket_path(&place))
     }
+}
+
+/// The control socket of the host that listens on an address.
+pub(super) fn control_socket(
+    listen: Option<&str>,
+    runtime_dir: Option<&str>,
+) -> Result<PathBuf, String> {
+    let mut flags = Flags::new();
+    if let Some(listen) = listen {
+        flags = flags.with(&settings::LISTEN, listen);
+    }
+    if let Some(runtime_dir) = runtime_dir {
+        flags = flags.with(&settings::RUNTIME_DIR, runtime_dir);
+    }
+    let config =
+        Config::load(&flags, &Environment::of_process()).map_err(|error| error.to_string())?;
+    let place = RuntimeDir::place_of(&config.runtime_dir, config.listen.path());
+    Ok(control::socket_path(&place))
 }
 
 fn show_status(status: &Value) -> String {
@@ -296,6 +328,17 @@ fn show_status(status: &Value) -> String {
             text(build, "version"),
             text(build, "digest")
         );
+    }
+    for closed in status["closed_routes"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            shown,
+            "calls of {} fail closed: {}",
+            text(closed, "route"),
+            text(closed, "reason")
+        );
+    }
+    if let Some(more @ 1..) = status["more_closed_routes"].as_u64() {
+        let _ = writeln!(shown, "and those of {more} routes more");
     }
     let retired = &status["retired"];
     let _ = writeln!(

@@ -43,12 +43,42 @@ pub enum ControlError {
 /// # Errors
 /// See [`ControlError`].
 pub async fn ask(socket: &Path, method: Method, target: &str) -> Result<Value, ControlError> {
-    tokio::time::timeout(PATIENCE, exchange(socket, method, target))
+    let answer = async {
+        let (succeeded, body) = exchange(socket, method, target).await?;
+        let answer: Value = serde_json::from_slice(&body)?;
+        match succeeded {
+            true => Ok(answer),
+            false => Err(refused(&answer)),
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer)
         .await
         .unwrap_or(Err(ControlError::Slow))
 }
 
-async fn exchange(socket: &Path, method: Method, target: &str) -> Result<Value, ControlError> {
+/// Asks a host for a text.
+///
+/// # Errors
+/// See [`ControlError`].
+pub async fn ask_text(socket: &Path, target: &str) -> Result<String, ControlError> {
+    let text = async {
+        let (succeeded, body) = exchange(socket, Method::GET, target).await?;
+        match succeeded {
+            true => Ok(String::from_utf8_lossy(&body).into_owned()),
+            false => Err(refused(&serde_json::from_slice(&body)?)),
+        }
+    };
+    tokio::time::timeout(PATIENCE, text)
+        .await
+        .unwrap_or(Err(ControlError::Slow))
+}
+
+/// Whether it succeeded, and the answer's body.
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    target: &str,
+) -> Result<(bool, Bytes), ControlError> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(|error| ControlError::NoHost {
@@ -67,14 +97,14 @@ async fn exchange(socket: &Path, method: Method, target: &str) -> Result<Value, 
     let response = sender.send_request(request).await?;
     let succeeded = response.status().is_success();
     let body = response.into_body().collect().await?.to_bytes();
-    let answer: Value = serde_json::from_slice(&body)?;
-    if succeeded {
-        return Ok(answer);
-    }
-    let detail = answer.get("detail").and_then(Value::as_str);
-    Err(ControlError::Refused(
+    Ok((succeeded, body))
+}
+
+fn refused(problem: &Value) -> ControlError {
+    let detail = problem.get("detail").and_then(Value::as_str);
+    ControlError::Refused(
         detail
             .unwrap_or("the host refuses without a reason")
             .to_owned(),
-    ))
+    )
 }

@@ -5,11 +5,13 @@
 //! ABI, so its methods never panic: what makes no sense is noted as [`Misuse`] and judged when the
 //! plugin has returned.
 
+mod misuse;
+
 use std::{net::IpAddr, sync::Arc};
 
 use plugin_abi::abi::{
     self, AskStatus, CallObject, FfiFuture, HostCall, HostCall_TO, List, RBox, ROption, RSlice,
-    RVec, ReplyParts, TD_CanDowncast, Text,
+    RVec, ReplyParts, TD_CanDowncast, Text, ValueStatus,
 };
 use plugin_proto::{
     Entry, EntryPlaces, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call,
@@ -18,11 +20,17 @@ use plugin_proto::{
 use tokio::time::Instant;
 
 use super::{
-    bill::{Bill, Body, NoRoom},
+    bill::{Bill, Body},
     fields::{Bytes, Case, Field, Fields, Span, note, span_in_frame},
     questions::{Question, Questions},
+    values::CallValues,
 };
 use crate::memory::{Account, Reserved};
+
+pub use misuse::Misuse;
+pub(super) use misuse::check_reply;
+
+use misuse::{DELIVERED_STATUS, is_token, shown};
 
 /// Bytes of a frame's data that an answer needs beside the body that it carries.
 pub const ANSWER_OVERHEAD: usize = 64;
@@ -35,29 +43,6 @@ pub enum Phase {
     Request,
     /// Before the response goes to the client.
     Response,
-}
-
-/// Something that the gateway cannot deliver, or would deliver as something else than was meant.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misuse {
-    /// A status outside of what the gateway delivers.
-    #[error("status {0}, where the gateway delivers 200 to 599")]
-    Status(u16),
-    /// A header name that is no token.
-    #[error("a header named {0:?}, which is no valid name")]
-    HeaderName(String),
-    /// A path that does not begin with a slash.
-    #[error("the path {0:?}, which does not begin with `/`")]
-    Path(String),
-    /// An empty body in place of one.
-    #[error("an empty body: the gateway takes it for no change")]
-    EmptyBody,
-    /// A change of something that this phase does not have.
-    #[error("a change of {0}, which this phase does not have")]
-    NotInThisPhase(&'static str),
-    /// More than the host keeps for a connection, or for all of them.
-    #[error(transparent)]
-    NoRoom(NoRoom),
 }
 
 /// A call in the box in which it travels to plugins and back.
@@ -106,6 +91,7 @@ impl std::ops::DerefMut for CallBox {
 pub struct Call {
     phase: Phase,
     id: u32,
+    token: u32,
     frame: Arc<FrameBuffer>,
     notes: Vec<u8>,
     method: Option<Method>,
@@ -126,6 +112,7 @@ pub struct Call {
     deadline: Instant,
     misuse: Option<Misuse>,
     questions: Arc<Questions>,
+    values: CallValues,
     bill: Bill,
 }
 
@@ -134,6 +121,7 @@ impl Call {
         Self {
             phase: Phase::Request,
             id: 0,
+            token: 0,
             frame: Arc::default(),
             notes: Vec::new(),
             method: None,
@@ -152,6 +140,7 @@ impl Call {
             deadline: Instant::now(),
             misuse: None,
             questions: Arc::default(),
+            values: CallValues::default(),
             bill: Bill::default(),
         }
     }
@@ -175,7 +164,8 @@ impl Call {
         self.client_address = span_in_frame(data, view.src_ip().unwrap_or_default());
         self.path = span_in_frame(data, view.path());
         self.content_length = content_length;
-        Ok(view.conf_token())
+        self.token = view.conf_token();
+        Ok(self.token)
     }
 
     /// Takes a frame of an HTTP response call; returns its configuration token.
@@ -193,7 +183,8 @@ impl Call {
         self.upstream_status = view.status();
         self.status = self.upstream_status;
         self.content_length = content_length;
-        Ok(view.conf_token())
+        self.token = view.conf_token();
+        Ok(self.token)
     }
 
     /// Forgets the last call and takes the frame of the next. What somebody else still holds of the
@@ -214,6 +205,7 @@ impl Call {
         self.body = None;
         self.content_length = None;
         self.misuse = None;
+        self.values.clear();
         self.bill.close();
         match Arc::get_mut(&mut self.questions) {
             Some(questions) => questions.reset(),
@@ -255,6 +247,7 @@ impl Call {
         self.notes.clear();
         self.notes.shrink_to(max);
         self.body = None;
+        self.values.clear();
         self.bill.close();
         Arc::get_mut(&mut self.frame).map(std::mem::take)
     }
@@ -278,6 +271,17 @@ impl Call {
     /// The gateway's number of this call.
     pub fn id(&self) -> u32 {
         self.id
+    }
+
+    /// The configuration token that it came with.
+    pub fn token(&self) -> u32 {
+        self.token
+    }
+
+    /// The call has ended well: what its plugins keep for later calls of the request is theirs.
+    pub(super) fn leave_values(&self) {
+        let is_last = self.phase == Phase::Response;
+        self.values.leave_for_next_call(&self.questions, is_last);
     }
 
     /// The questions asked during this call.
@@ -593,48 +597,26 @@ impl HostCall for Call {
     fn answer(&self, question: abi::Question<'_>) -> ROption<RSlice<'_, u8>> {
         self.questions.answer_to(question).map(Into::into).into()
     }
-}
 
-/// Statuses that the gateway delivers as they are; below, the client hangs or gets another.
-const DELIVERED_STATUS: std::ops::RangeInclusive<u16> = 200..=599;
-
-/// What in a reply the gateway could not deliver, if anything.
-pub(super) fn check_reply(reply: &ReplyParts) -> Option<Misuse> {
-    if !DELIVERED_STATUS.contains(&reply.status) {
-        return Some(Misuse::Status(reply.status));
+    fn value(&self, name: RSlice<'_, u8>) -> ROption<RSlice<'_, u8>> {
+        self.values.get(name.as_slice()).map(Into::into).into()
     }
-    reply
-        .headers
-        .iter()
-        .find(|header| !is_token(&header.name))
-        .map(|header| Misuse::HeaderName(shown(&header.name)))
-}
 
-/// Which bytes a token of RFC 9110, section 5.6.2, is made of.
-const TOKEN_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        #[allow(clippy::cast_possible_truncation, reason = "it is below 256")]
-        let is = matches!(byte as u8, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
-            | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`'
-            | b'|' | b'~');
-        table[byte] = is;
-        byte += 1;
+    fn set_value(
+        &mut self,
+        name: RSlice<'_, u8>,
+        value: ROption<RVec<u8>>,
+        keep: bool,
+    ) -> ValueStatus {
+        let value = value.as_ref().map(|value| value.as_slice());
+        let value = value.into_option();
+        self.values
+            .change(&self.questions, name.as_slice(), value, keep)
     }
-    table
-};
 
-fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|byte| TOKEN_BYTES[usize::from(*byte)])
-}
-
-/// A name or path for a message: short and printable.
-fn shown(bytes: &[u8]) -> String {
-    const LONGEST: usize = 64;
-    let short = &bytes[..bytes.len().min(LONGEST)];
-    let more = if bytes.len() > LONGEST { "..." } else { "" };
-    format!("{}{more}", short.escape_ascii())
+    fn load_values(&mut self) -> ValueStatus {
+        self.values.load_for_call(&self.questions)
+    }
 }
 
 fn data_of(frame: &FrameBuffer) -> &[u8] {

@@ -8,10 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::discovery::{Candidate, Discovery, Fault, discover, discover_one};
+use serde_json::Value;
+
+use super::discovery::{Candidate, Discovery, Fault, discover, discover_one, instead_of_plugins};
 use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
-use super::rehearsal::{Rehearsal, RehearsalError, Rehearsed};
+use super::rehearsal::{self, Extent, Rehearsal, RehearsalError, Rehearsed, Stage};
 use super::settings::Operator;
 use crate::http_client;
 
@@ -145,12 +147,21 @@ pub fn check(path: &Path, kind: Kind, discovery: Discovery, options: &Options<'_
     }
     if kind == Kind::Directory && discovery.found.is_empty() && checked.findings.is_empty() {
         // A host would run and serve nothing, which is hardly what anybody means.
+        let (message, next_step) = match instead_of_plugins(path) {
+            Some(cause) => (cause.to_string(), cause.next_step()),
+            None => (
+                "there is no plugin".to_owned(),
+                format!(
+                    "name a plugin's directory, which has a {FILE_NAME} or a library, or a directory of such"
+                ),
+            ),
+        };
         checked.findings.push(Finding {
             path: path.to_owned(),
             plugin: None,
             version: None,
-            message: "there is no plugin".to_owned(),
-            next_step: format!("name a plugin's directory, which has a {FILE_NAME} or a library, or a directory of such"),
+            message,
+            next_step,
             fault: Fault::Operator,
         });
     }
@@ -215,6 +226,8 @@ fn check_candidate(candidate: Candidate, options: &Options<'_>) -> (CheckedPlugi
                 plugin: &metadata.name,
                 version: &metadata.version,
                 library: &candidate.bytes,
+                own_schema: metadata.config_schema.is_none(),
+                extent: Extent::All,
                 settings,
                 configurations,
                 http_client: options.http_client,
@@ -253,9 +266,46 @@ fn check_candidate(candidate: Candidate, options: &Options<'_>) -> (CheckedPlugi
     (plugin, findings)
 }
 
+/// The JSON Schema of a route's configuration: that of `plugin.json`, or else the one that the library
+/// brings along. For that one this opens the library in a process of its own, which blocks.
+///
+/// # Errors
+/// The library cannot be asked.
+pub fn config_schema(
+    candidate: &Candidate,
+    program: &Path,
+) -> Result<Option<Value>, RehearsalError> {
+    let metadata = &candidate.metadata;
+    if let Some(schema) = &metadata.config_schema {
+        return Ok(Some(schema.source().clone()));
+    }
+    let rehearsed = Rehearsal {
+        program,
+        plugin: &metadata.name,
+        version: &metadata.version,
+        library: &candidate.bytes,
+        own_schema: true,
+        extent: Extent::Schema,
+        settings: &Value::Null,
+        configurations: &[],
+        // Nothing of the plugin's runs but its constructors.
+        http_client: &http_client::Settings {
+            enabled: false,
+            ..http_client::Settings::default()
+        },
+        time: rehearsal::TIME,
+    }
+    .run();
+    rehearsed.result.map(|()| rehearsed.config_schema)
+}
+
 fn fault_of(error: &RehearsalError) -> Fault {
     match error {
-        RehearsalError::NotTried(_) => Fault::Operator,
+        RehearsalError::NotTried(_)
+        | RehearsalError::Refused {
+            stage: Stage::Fit | Stage::Configure,
+            ..
+        } => Fault::Operator,
         _ => Fault::Author,
     }
 }

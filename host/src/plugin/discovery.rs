@@ -146,6 +146,13 @@ pub(super) fn files_of(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a directory has in the place of plugins, where it has something that is easily taken for one.
+#[must_use]
+pub fn instead_of_plugins(directory: &Path) -> Option<Cause> {
+    let archives = files::archives(&files::list(directory).ok()?.entries);
+    (!archives.is_empty()).then_some(Cause::NoPlugin { archives })
+}
+
 /// Looks at one plugin: a directory with a `plugin.json` or a library, or a library alone. For
 /// `plugin-host check`, which is also asked about one.
 #[must_use]
@@ -160,7 +167,8 @@ pub fn discover_one(plugin: &Path) -> Discovery {
     };
     let name = named.file_name().and_then(|name| name.to_str());
     match name {
-        Some(name) if full.is_file() && is_library(name) => {
+        // Also where its name is no library's: what it is will be said.
+        Some(name) if full.is_file() => {
             let parent = plugin
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
@@ -229,7 +237,10 @@ impl Discovery {
         }
         let libraries: Vec<_> = listing.entries.iter().filter_map(Entry::library).collect();
         match libraries[..] {
-            [] => self.report(directory, [Cause::NoPlugin]),
+            [] => {
+                let archives = files::archives(&listing.entries);
+                self.report(directory, [Cause::NoPlugin { archives }]);
+            }
             [library] => self.examine_library(directory, library, Home::Own(name)),
             _ => {
                 let libraries = libraries.into_iter().map(str::to_owned).collect();

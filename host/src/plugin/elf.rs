@@ -12,7 +12,9 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{
     Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, Sym as _,
 };
-use plugin_abi::build_info::{ABI_VERSION, BuildInfo, BuildInfoError, SYMBOL};
+use plugin_abi::build_info::{
+    ABI_VERSION, BuildInfo, BuildInfoError, FEATURES, NEED_SECTION, SYMBOL,
+};
 use plugin_abi::export::ROOT_MODULE_SYMBOL;
 use semver::Version;
 
@@ -92,9 +94,14 @@ pub enum ElfError {
         /// This program's.
         host: Version,
     },
-    /// The same major version, but younger than this program.
-    #[error("it needs ABI {found} or newer of the same major version, this host speaks ABI {host}")]
-    NewerAbi {
+    /// It uses something of the ABI that this program does not have.
+    #[error(
+        "it is built for ABI {found} and uses `{}` of it, which this host, of ABI {host}, does not have",
+        needs.join("`, `")
+    )]
+    LacksFeatures {
+        /// What it uses and this program does not have.
+        needs: Vec<String>,
         /// The library's.
         found: Version,
         /// This program's.
@@ -111,25 +118,34 @@ impl ElfError {
                 "copy the library again, under another name first, then rename it into place".into()
             }
             Self::NotElf { .. } | Self::NotSharedLibrary { .. } => {
-                "build the plugin with `crate-type = [\"cdylib\"]` and put the `.so` file here".into()
+                "write `crate-type = [\"cdylib\"]` under `[lib]` in the plugin's Cargo.toml, run `cargo build --release`, and put the `.so` file from `target/release` here".into()
             }
-            Self::OtherMachine { host, .. } => format!("put a library built for {host} here"),
-            Self::Musl => {
-                "build it for a target that ends in `-linux-gnu`; a host for musl could not load libraries".into()
-            }
+            Self::OtherMachine { host, .. } => format!(
+                "build it for this machine (`cargo build --release --target {host}-unknown-linux-gnu`) and put that library here",
+                host = host.replace('-', "_")
+            ),
+            Self::Musl => format!(
+                "build it with `cargo build --release --target {}-unknown-linux-gnu`; a host for musl could not load libraries",
+                HOST.1.replace('-', "_")
+            ),
             Self::GoLibrary => {
                 "Go plugins cannot be loaded: write it anew in Rust, with the crate `plugin-abi`".into()
             }
-            Self::NoEntry { .. } => "end the plugin's `lib.rs` with `export_plugin!(TYPE);` and build it again".into(),
+            Self::NoEntry { .. } => "end the plugin's `src/lib.rs` with `plugin_abi::export_plugin!(TYPE);`, where TYPE is the type that implements `Plugin`, and build it again".into(),
             Self::UnreadableFacts(_) | Self::UnreadableAbi { .. } => {
                 "build it again with the release of the crate `plugin-abi` that fits this host".into()
             }
-            Self::AbortsOnPanic { .. } => "remove `panic = \"abort\"` from the profile it is built with".into(),
+            Self::AbortsOnPanic { .. } => "remove `panic = \"abort\"` from the profile in the Cargo.toml of the plugin's workspace (or `-C panic=abort` from RUSTFLAGS), and build it again".into(),
             Self::OtherAbi { found, host } => match found.major.cmp(&host.major) {
-                Ordering::Less => format!("build it again with a `plugin-abi` of ABI {}", host.major),
+                Ordering::Less => format!(
+                    "write `plugin-abi = \"{}\"` in the plugin's Cargo.toml and build it again",
+                    host.major
+                ),
                 _ => "upgrade this host, or use an older version of the plugin".into(),
             },
-            Self::NewerAbi { .. } => "upgrade this host, or use an older version of the plugin".into(),
+            Self::LacksFeatures { .. } => {
+                "upgrade this host, or use an older version of the plugin".into()
+            }
         }
     }
 }
@@ -150,13 +166,14 @@ pub fn inspect(library: &[u8]) -> Result<BuildInfo, ElfError> {
     image
         .symbol(ROOT_MODULE_SYMBOL)?
         .ok_or_else(|| image.no_entry(ROOT_MODULE_SYMBOL))?;
-    let info = BuildInfo::parse(image.data(facts)?).map_err(ElfError::UnreadableFacts)?;
+    let mut info = BuildInfo::parse(image.data(facts)?).map_err(ElfError::UnreadableFacts)?;
+    info.needs = image.needs()?;
     if info.panic != "unwind" {
         return Err(ElfError::AbortsOnPanic {
             strategy: info.panic,
         });
     }
-    check_abi(&info.abi_version, &host_abi())?;
+    check_abi(&info.abi_version, &info.needs, &host_abi(), FEATURES)?;
     Ok(info)
 }
 
@@ -187,25 +204,32 @@ pub fn host_abi() -> Version {
     Version::parse(ABI_VERSION).expect("the crate's own ABI version is a semantic version")
 }
 
-/// A host runs what has its own major version and is not newer. (Items are only ever added at
-/// the end of the ABI: an older library finds all it knows.)
-fn check_abi(found: &str, host: &Version) -> Result<(), ElfError> {
+/// A host runs what has its own major version, as long as it has what that uses. Items are only ever
+/// added at the end of the ABI: an older library finds all it knows, and a newer one, too, where it
+/// uses nothing newer.
+fn check_abi(
+    found: &str,
+    needs: &[String],
+    host: &Version,
+    features: &[&str],
+) -> Result<(), ElfError> {
     let found = Version::parse(found).map_err(|_| ElfError::UnreadableAbi {
         found: found.to_owned(),
     })?;
+    let host = host.clone();
     if found.major != host.major {
-        return Err(ElfError::OtherAbi {
-            found,
-            host: host.clone(),
-        });
+        return Err(ElfError::OtherAbi { found, host });
     }
-    if found.minor > host.minor {
-        return Err(ElfError::NewerAbi {
-            found,
-            host: host.clone(),
-        });
+    let needs: Vec<_> = needs
+        .iter()
+        .filter(|need| !features.contains(&need.as_str()))
+        .cloned()
+        .collect();
+    if needs.is_empty() {
+        Ok(())
+    } else {
+        Err(ElfError::LacksFeatures { needs, found, host })
     }
-    Ok(())
 }
 
 /// The processor that this program is built for, as ELF names it.
@@ -331,6 +355,18 @@ impl<'data> Image<'data> {
             }
         }
         Ok(())
+    }
+
+    /// The features of the ABI that the library uses: each has marked it with a section.
+    fn needs(&self) -> Result<Vec<String>, ElfError> {
+        let mut needs = Vec::new();
+        for section in self.sections.iter() {
+            let name = self.sections.section_name(LE, section).map_err(damaged)?;
+            if let Some(need) = name.strip_prefix(NEED_SECTION.as_bytes()) {
+                needs.push(String::from_utf8_lossy(need).into_owned());
+            }
+        }
+        Ok(needs)
     }
 
     /// Where an exported symbol lies: address and size.

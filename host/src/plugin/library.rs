@@ -7,36 +7,24 @@
 //!
 //! This is the only module of the host with hand-written `unsafe`.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::path::Path;
 
 use libloading::os::unix::{Library as RawLibrary, RTLD_LOCAL, RTLD_NOW};
 use plugin_abi::{
     abi::{
-        self, AbiHeaderRef, Failure, FfiFuture, Host, HostServices, HostServices_TO, HttpFailure,
-        IncomingObject, LoadArguments, LogLevel, LogRecord, ModuleError, OutgoingObject,
-        PluginModuleRef, PluginObject, RResult, RStr, TD_Opaque,
+        self, AbiHeaderRef, Failure, Host, HostServices_TO, LoadArguments, ModuleError,
+        PluginModuleRef, PluginObject, RResult, TD_Opaque,
     },
     export::ROOT_MODULE_SYMBOL,
 };
-use semver::Version;
-use tokio::runtime::Handle;
-use tracing::Level;
 
-use super::metadata::PluginName;
-use crate::{
-    http_client::PluginHttp,
-    shared_memory::{
-        held::{Held, HeldFuture},
-        threads::{Activity, enter},
-    },
+use super::{
+    schema::{Schema, SchemaError},
+    services::Services,
+};
+use crate::shared_memory::{
+    held::{Held, HeldFuture},
+    threads::{Activity, enter},
 };
 
 /// A library whose ABI fits, mapped for the rest of the process's life.
@@ -53,11 +41,19 @@ pub enum LibraryError {
     #[error("the system's loader refuses the library: {0}")]
     Open(#[source] libloading::Error),
     /// It exports no plugin.
-    #[error("the library exports no plugin: does its crate call `export_plugin!`?")]
+    #[error(
+        "the library exports no plugin: does its `src/lib.rs` end with `plugin_abi::export_plugin!(TYPE);`?"
+    )]
     NoPlugin,
     /// Its ABI does not fit ours.
     #[error("{0}: build it with the plugin-abi of this host")]
     Abi(#[from] ModuleError),
+    /// What its configuration type says of itself is no schema.
+    #[error("the JSON Schema of its configuration type cannot be used: {0}")]
+    Schema(#[from] SchemaError),
+    /// Its configuration type could not say anything.
+    #[error("the JSON Schema of its configuration type cannot be made: {0}")]
+    NoSchema(Failure),
     /// Its constructor or `on_load` failed.
     #[error("the plugin did not load: {0}")]
     Load(Failure),
@@ -93,6 +89,23 @@ impl Library {
         Ok(Self { module, number })
     }
 
+    /// What the library itself says a route's configuration has to look like; none where it says
+    /// nothing, or was built before it could. Nothing is constructed for that.
+    ///
+    /// # Errors
+    /// It says something that is no schema.
+    pub fn config_schema(&self) -> Result<Option<Schema>, LibraryError> {
+        let Some(config_schema) = self.module.config_schema() else {
+            return Ok(None);
+        };
+        let _stay = enter(self.number, Activity::Load);
+        match config_schema() {
+            RResult::ROk(text) if text.is_empty() => Ok(None),
+            RResult::ROk(text) => Ok(Some(Schema::from_text(&text)?)),
+            RResult::RErr(failure) => Err(LibraryError::NoSchema(failure)),
+        }
+    }
+
     /// Constructs the plugin and runs its `on_load`.
     ///
     /// # Errors
@@ -103,8 +116,8 @@ impl Library {
         settings: &serde_json::Value,
     ) -> Result<Held<PluginObject>, LibraryError> {
         let arguments = LoadArguments {
-            name: services.plugin.as_str().into(),
-            version: services.version.to_string().into(),
+            name: services.plugin().as_str().into(),
+            version: services.version().to_string().into(),
             settings: settings.to_string().into_bytes().into(),
         };
         let host: Host = HostServices_TO::from_value(services, TD_Opaque);
@@ -115,100 +128,6 @@ impl Library {
         match HeldFuture::new(creating, self.number, Activity::Load).await {
             RResult::ROk(plugin) => Ok(Held::new(plugin, self.number)),
             RResult::RErr(failure) => Err(LibraryError::Load(failure)),
-        }
-    }
-}
-
-/// What the host does for one generation of a plugin. The plugin may call it from any thread, and
-/// a panic must not leave it: nothing of the plugin's could catch it.
-#[derive(Debug, Clone)]
-pub struct Services {
-    /// The plugin that it is for.
-    pub plugin: PluginName,
-    /// Its version.
-    pub version: Arc<Version>,
-    /// Keeps the time for threads that are none of the host's.
-    pub clock: Handle,
-    /// Calls other services for it.
-    pub http: PluginHttp,
-    /// Counts the threads of runtimes of plugins' own that did not end with them.
-    pub threads_left: Arc<AtomicUsize>,
-}
-
-/// Writes one record; the level must be a constant, and the fields are the same for each.
-macro_rules! write_record {
-    ($level:ident, $services:expr, $record:expr, $fields:expr) => {
-        tracing::event!(
-            target: "plugin",
-            Level::$level,
-            plugin = %$services.plugin,
-            version = %$services.version,
-            module = $record.target.as_str(),
-            fields = $fields,
-            "{}",
-            $record.message.as_str()
-        )
-    };
-}
-
-impl HostServices for Services {
-    fn log_enabled(&self, level: LogLevel, _target: RStr<'_>) -> bool {
-        match level {
-            LogLevel::ERROR => tracing::enabled!(target: "plugin", Level::ERROR),
-            LogLevel::WARN => tracing::enabled!(target: "plugin", Level::WARN),
-            LogLevel::INFO => tracing::enabled!(target: "plugin", Level::INFO),
-            LogLevel::DEBUG => tracing::enabled!(target: "plugin", Level::DEBUG),
-            _ => tracing::enabled!(target: "plugin", Level::TRACE),
-        }
-    }
-
-    fn log(&self, record: LogRecord<'_>) {
-        // Rendering fields runs no code of the plugin's, but the log's own.
-        let written = catch_unwind(AssertUnwindSafe(|| self.write(record)));
-        debug_assert!(written.is_ok(), "the log does not panic");
-    }
-
-    fn sleep(&self, nanoseconds: u64) -> FfiFuture<()> {
-        let _clock = Handle::try_current().is_err().then(|| self.clock.enter());
-        FfiFuture::new(tokio::time::sleep(Duration::from_nanos(nanoseconds)))
-    }
-
-    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
-        let fetching = self.http.clone().fetch(request);
-        FfiFuture::new(async move { fetching.await.into() })
-    }
-
-    fn threads_left(&self, threads: usize) {
-        self.threads_left.fetch_add(threads, Ordering::Relaxed);
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            tracing::error!(
-                plugin = %self.plugin,
-                version = %self.version,
-                threads,
-                "threads of the plugin's own runtime go on after its end: something in it blocks them"
-            );
-        }));
-        debug_assert!(written.is_ok(), "the log does not panic");
-    }
-}
-
-impl Services {
-    fn write(&self, record: LogRecord<'_>) {
-        let fields = (!record.fields.is_empty()).then(|| {
-            let rendered: Vec<String> = record
-                .fields
-                .iter()
-                .map(|field| format!("{}={}", field.name, field.value))
-                .collect();
-            rendered.join(" ")
-        });
-        let fields = fields.as_deref();
-        match record.level {
-            LogLevel::ERROR => write_record!(ERROR, self, record, fields),
-            LogLevel::WARN => write_record!(WARN, self, record, fields),
-            LogLevel::INFO => write_record!(INFO, self, record, fields),
-            LogLevel::DEBUG => write_record!(DEBUG, self, record, fields),
-            _ => write_record!(TRACE, self, record, fields),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod construct;
 mod error;
 mod going;
+mod inheritance;
 mod label;
 mod restore;
 mod retired;
@@ -37,6 +38,7 @@ use super::{
 use crate::{
     crash::KnownGeneration,
     http_client::HttpClient,
+    metrics::Metrics,
     pipeline::{
         self, End, Pipeline,
         call::CallBox,
@@ -51,7 +53,7 @@ pub use construct::{LOAD_TIME, settings_of};
 pub use error::{CallError, LoadError, LoadErrorCause, NotQuarantined, RollbackError};
 pub use restore::{Lifted, Restored};
 pub use retired::{RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
-pub use status::{FoundBlocking, PluginStatus, QuarantinedBuild, Status};
+pub use status::{ClosedRoute, FoundBlocking, PluginStatus, QuarantinedBuild, Status};
 pub use transaction::Vetoes;
 
 use restore::Keeping;
@@ -79,6 +81,8 @@ pub struct Options {
     pub kept_dir: Option<PathBuf>,
     /// Bytes of retired libraries beyond which [`Manager::over_budget`] tells: they stay mapped.
     pub retired_memory: u64,
+    /// Where the plugins' own metrics are shown.
+    pub metrics: Arc<Metrics>,
     /// With which plugins call other services.
     pub http_client: HttpClient,
 }
@@ -119,6 +123,7 @@ pub struct Announcement {
 ///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
+///         metrics: Arc::default(),
 ///         http_client: HttpClient::new(Settings::default()),
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
@@ -298,8 +303,11 @@ impl Manager {
             .map(|(place, slot)| PluginStatus::of(place.clone(), &slot.given.lock()))
             .collect();
         let snapshot = self.registry.current();
+        let (closed_routes, more_closed_routes) = ClosedRoute::shown_of(&self.compiler);
         Status {
             plugins,
+            closed_routes,
+            more_closed_routes,
             quarantined: snapshot
                 .quarantined()
                 .iter()
@@ -320,9 +328,10 @@ impl Manager {
     /// long this may take is the caller's to bound.
     pub async fn say_goodbye(&self) {
         let snapshot = self.registry.current();
-        futures_util::future::join_all(
-            snapshot.generations().map(|generation| generation.unload()),
-        )
+        futures_util::future::join_all(snapshot.generations().map(|generation| async {
+            generation.unload().await;
+            generation.tasks_ended().await;
+        }))
         .await;
     }
 

@@ -18,7 +18,8 @@ use std::{
 };
 
 use plugin_abi::abi::{
-    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, RResult,
+    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, ROption, RResult,
+    StateBlob,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -28,7 +29,9 @@ use super::{
     metadata::{Build, Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
     schema::{ConfigError, Schema},
+    services::Services,
     settings::PluginSettings,
+    tasks::ENDING_TIME,
 };
 use crate::shared_memory::{
     held::{Held, HeldFuture},
@@ -83,6 +86,7 @@ pub struct Generation {
     loaded: SystemTime,
     label: Label,
     tally: Tally,
+    services: Services,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -111,6 +115,7 @@ impl Generation {
         rules: Rules,
         plugin: Held<PluginObject>,
         copy: Arc<PrivateCopy>,
+        services: Services,
     ) -> Self {
         Self {
             origin,
@@ -121,6 +126,7 @@ impl Generation {
             loaded: SystemTime::now(),
             label: Label::default(),
             tally: Tally::default(),
+            services,
         }
     }
 
@@ -192,10 +198,41 @@ impl Generation {
         }
     }
 
+    /// What it leaves to the next generation. May take its time: never on an event loop.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn save_state(&self) -> Result<Option<StateBlob>, Failure> {
+        let _stay = enter(self.number(), Activity::State);
+        let saved = self.plugin.save_state().into_result();
+        saved.map(ROption::into_option)
+    }
+
+    /// Takes what an earlier generation has left, as [`Generation::save_state`] gave it.
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn restore_state(&self, state: StateBlob) -> Result<(), Failure> {
+        let _stay = enter(self.number(), Activity::State);
+        self.plugin.restore_state(state).into_result()
+    }
+
+    /// Has its background tasks end, and waits until they have; whether that was in [`ENDING_TIME`].
+    /// They end in any case when it is dropped.
+    pub async fn tasks_ended(&self) -> bool {
+        self.services.tasks().ended(ENDING_TIME).await
+    }
+
     /// Runs the plugin's `on_unload`. For the one who takes the generation out of service, once.
     pub fn unload(&self) -> HeldFuture<FfiFuture<()>> {
         let _stay = enter(self.number(), Activity::Unload);
         HeldFuture::new(self.plugin.unload(), self.number(), Activity::Unload)
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.services.end();
     }
 }
 
@@ -216,6 +253,26 @@ impl Configured {
     /// The generation that runs it.
     pub fn generation(&self) -> &Arc<Generation> {
         &self.generation
+    }
+
+    /// What it leaves to the same configuration of the next generation, as
+    /// [`Generation::save_state`].
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn save_state(&self) -> Result<Option<StateBlob>, Failure> {
+        let _stay = enter(self.generation.number(), Activity::State);
+        let saved = self.object.save_state().into_result();
+        saved.map(ROption::into_option)
+    }
+
+    /// Takes what it was in an earlier generation, as [`Generation::restore_state`].
+    ///
+    /// # Errors
+    /// What the plugin says.
+    pub fn restore_state(&self, state: StateBlob) -> Result<(), Failure> {
+        let _stay = enter(self.generation.number(), Activity::State);
+        self.object.restore_state(state).into_result()
     }
 
     /// Begins the plugin's part of a request call. The future keeps what it runs in the library

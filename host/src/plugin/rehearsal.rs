@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use semver::Version;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::metadata::PluginName;
@@ -46,6 +47,10 @@ pub struct Rehearsal<'a> {
     pub version: &'a Version,
     /// Its library: bytes that have been judged.
     pub library: &'a [u8],
+    /// Whether the library's own schema counts, because its `plugin.json` has none.
+    pub own_schema: bool,
+    /// How far to go.
+    pub extent: Extent,
     /// Settings for its `on_load`, complete.
     pub settings: &'a Value,
     /// Routes' configurations for it to parse.
@@ -56,11 +61,23 @@ pub struct Rehearsal<'a> {
     pub time: Duration,
 }
 
+/// How far a rehearsal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// The library is opened and asked for its schema; nothing is constructed.
+    Schema,
+    /// From the library's constructors to `on_unload`.
+    All,
+}
+
 /// How a rehearsal went.
 #[derive(Debug)]
 pub struct Rehearsed {
     /// Whether the plugin did all that it was asked to.
     pub result: Result<(), RehearsalError>,
+    /// The library's own JSON Schema of a route's configuration, where it counts and there is one.
+    pub config_schema: Option<Value>,
     /// How long it took, start of the process included.
     pub took: Duration,
     /// What the plugin logged and printed, as far as it is kept.
@@ -128,10 +145,13 @@ impl RehearsalError {
                 Stage::Start | Stage::Open => {
                     "build the library for this system, with the plugin-abi of this host"
                 }
+                Stage::Schema => {
+                    "correct the `JsonSchema` of the configuration type, or write `config_schema` into plugin.json, which wins"
+                }
                 Stage::Load => {
                     "correct the plugin's settings (`settings` of its plugin.json, the operator's `[plugins.NAME.settings]`), or mend its `on_load`"
                 }
-                Stage::Configure => "correct the configuration",
+                Stage::Fit | Stage::Configure => "correct the configuration",
                 Stage::Unload => "mend its `on_unload`",
             },
             Self::Crashed { .. } | Self::Exited { .. } => {
@@ -148,7 +168,9 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Start => "before the library was opened",
             Self::Open => "when the library was opened",
+            Self::Schema => "when it was asked for the schema of its configuration",
             Self::Load => "in the plugin's constructor or `on_load`",
+            Self::Fit => "the configuration does not fit the plugin's schema",
             Self::Configure => "when it parsed a configuration",
             Self::Unload => "in its `on_unload`",
         })

@@ -22,6 +22,9 @@ pub const MAX_MESSAGE_BYTES: usize = 240;
 /// `pattern` costs milliseconds and not minutes.
 pub const MAX_BACKTRACKS: usize = 100_000;
 
+/// Size of a schema that a library brings along, at most, in bytes; as that of a `plugin.json`.
+pub const MAX_SOURCE_BYTES: usize = 256 << 10;
+
 /// The dialect that schemas are written in, and the only value that their `$schema` may have.
 pub const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -37,6 +40,18 @@ struct Compiled {
 /// Why a schema cannot be used. The author of the plugin can mend it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// Larger than [`MAX_SOURCE_BYTES`].
+    #[error("it has {bytes} bytes, more than {MAX_SOURCE_BYTES}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The text is not JSON.
+    #[error("it is not JSON: {reason}")]
+    NotJson {
+        /// What the parser stumbled over.
+        reason: String,
+    },
     /// `$schema` names something else than [`DIALECT`].
     #[error("`$schema` is `{found}`, but only {DIALECT} is understood")]
     OtherDialect {
@@ -75,6 +90,12 @@ pub enum ConfigError {
     /// The value does not fit the schema.
     #[error("{0}")]
     Violations(#[from] Violations),
+    /// There is no text, and `{}`, for which that stands, does not fit the schema.
+    #[error(
+        "the route gives no configuration, which stands for {{}}, and that does not fit: {0}; give the \
+         route a `value` with what is missing"
+    )]
+    NothingGiven(Violations),
 }
 
 /// What does not fit the schema: at least one mistake, at most [`MAX_VIOLATIONS`] of them.
@@ -136,6 +157,20 @@ impl Schema {
         })))
     }
 
+    /// Compiles a schema that a library brings along.
+    ///
+    /// # Errors
+    /// It is too large, no JSON, or as for [`Schema::compile`].
+    pub fn from_text(text: &str) -> Result<Self, SchemaError> {
+        if text.len() > MAX_SOURCE_BYTES {
+            return Err(SchemaError::TooLarge { bytes: text.len() });
+        }
+        let source = serde_json::from_str(text).map_err(|error| SchemaError::NotJson {
+            reason: shortened(&error.to_string()),
+        })?;
+        Self::compile(&source)
+    }
+
     /// The schema as it was written.
     #[must_use]
     pub fn source(&self) -> &Value {
@@ -171,13 +206,17 @@ impl Schema {
     /// # Errors
     /// It is not JSON, or does not fit.
     pub fn check_raw(&self, raw: &[u8]) -> Result<(), ConfigError> {
-        let raw = if raw.is_empty() { b"{}" } else { raw };
+        let nothing = raw.trim_ascii().is_empty();
+        let raw = if nothing { b"{}" } else { raw };
         let value: Value = serde_json::from_slice(raw).map_err(|error| ConfigError::NotJson {
             reason: shortened(&without_position(&error)),
             line: error.line(),
             column: error.column(),
         })?;
-        self.check(&value).map_err(ConfigError::from)
+        self.check(&value).map_err(|violations| match nothing {
+            true => ConfigError::NothingGiven(violations),
+            false => violations.into(),
+        })
     }
 }
 

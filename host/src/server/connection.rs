@@ -5,15 +5,16 @@
 
 use std::{
     future::poll_fn,
-    io, mem,
+    io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use plugin_proto::{FrameBuffer, FrameType, frame::Header};
+use plugin_proto::{Answer, FrameBuffer, FrameType, frame::Header};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
     net::UnixStream,
     time::Instant,
 };
@@ -356,23 +357,27 @@ impl Connection {
 
     /// Writes the frame that the open call ends with, as far as it is taken at once; what is left of it
     /// is for [`Connection::finish_writing`].
-    pub(super) fn begin_answer(&mut self, frame: &[u8]) -> Result<Written, ReadError> {
+    pub(super) fn begin_answer<'a>(
+        &mut self,
+        frame: impl Into<Answer<'a>>,
+    ) -> Result<Written, ReadError> {
         self.resting = State::Idle;
         self.copied = Reserved::default();
-        self.begin_writing(frame)
+        self.begin_writing(frame.into())
     }
 
     /// Writes a frame of a call that goes on. Where the future is dropped in the middle of it, the
     /// connection is spoiled: nothing more can be written, and the next
     /// [`Connection::read_frame`] says so.
     pub(super) async fn write_question(&mut self, frame: &[u8]) -> Result<(), ReadError> {
+        let frame = Answer::from(frame);
         match self.begin_writing(frame)? {
             Written::Whole => Ok(()),
             Written::Part(part) => self.finish_writing(frame, part).await,
         }
     }
 
-    fn begin_writing(&mut self, frame: &[u8]) -> Result<Written, ReadError> {
+    fn begin_writing(&mut self, frame: Answer<'_>) -> Result<Written, ReadError> {
         if self.half_written {
             return Err(ReadError::ClosedInside);
         }
@@ -385,7 +390,7 @@ impl Connection {
                 .map_err(|full| ReadError::OutOfMemory(length, full))?,
         };
         self.mark(State::Writing);
-        let bytes = match self.stream.try_write(frame) {
+        let bytes = match try_write(&self.stream, frame, 0) {
             Ok(bytes) if bytes == frame.len() => {
                 self.mark_rest();
                 return Ok(Written::Whole);
@@ -401,11 +406,11 @@ impl Connection {
     /// Writes what is left of a frame.
     pub(super) async fn finish_writing(
         &mut self,
-        frame: &[u8],
+        frame: Answer<'_>,
         part: Part,
     ) -> Result<(), ReadError> {
         let deadline = Instant::now() + self.frame_timeout;
-        let rest = self.stream.write_all(&frame[part.bytes..]);
+        let rest = write_rest(&self.stream, frame, part.bytes);
         match tokio::time::timeout_at(deadline, rest).await {
             Ok(written) => written?,
             Err(_) => return Err(ReadError::Slow(self.frame_timeout)),
@@ -423,4 +428,30 @@ impl Connection {
             State::Reading
         });
     }
+}
+
+/// Writes what the socket takes of a frame, of which so many bytes have been written.
+fn try_write(stream: &UnixStream, frame: Answer<'_>, written: usize) -> io::Result<usize> {
+    match frame.pieces() {
+        [whole, [], []] => stream.try_write(&whole[written..]),
+        pieces => {
+            let mut pieces = pieces.map(IoSlice::new);
+            let mut rest = &mut pieces[..];
+            IoSlice::advance_slices(&mut rest, written);
+            stream.try_write_vectored(rest)
+        }
+    }
+}
+
+async fn write_rest(stream: &UnixStream, frame: Answer<'_>, mut written: usize) -> io::Result<()> {
+    while written < frame.len() {
+        stream.writable().await?;
+        match try_write(stream, frame, written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => written += bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

@@ -262,7 +262,7 @@ impl Serving<'_> {
             step = match step {
                 Step::Answered(Written::Whole) => return Ok(()),
                 Step::Answered(Written::Part(part)) => {
-                    let frame = self.scratch.writer.last();
+                    let frame = self.scratch.answer();
                     return Ok(self.connection.finish_writing(frame, part).await?);
                 }
                 Step::Compiling(open, call) => self.run_when_compiled(open, call).await?,
@@ -433,7 +433,11 @@ impl Serving<'_> {
                 }
                 Phase::Response => (self.pass_response(&open, &call, false)?, call),
             },
-            End::Stopped(call, reply) => (self.stop_request(&open, &call, &reply)?, call),
+            End::Stopped(call, reply) => {
+                let written = self.stop_request(&open, &call, &reply)?;
+                self.scratch.reply = Some(reply);
+                (written, call)
+            }
         };
         self.scratch.call = Some(call);
         Ok(Step::Answered(written))

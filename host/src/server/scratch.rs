@@ -7,7 +7,8 @@
 
 use std::cell::RefCell;
 
-use plugin_proto::{FrameBuffer, FrameWriter};
+use plugin_abi::abi::ReplyParts;
+use plugin_proto::{Answer, FrameBuffer, FrameWriter};
 
 use super::connection::KEPT_BYTES;
 use crate::pipeline::call::CallBox;
@@ -20,7 +21,22 @@ const KEPT_PER_THREAD: usize = 64;
 pub(super) struct Scratch {
     /// Absent while a plugin has it, and where none has given it back.
     pub(super) call: Option<CallBox>,
+    /// What a plugin answers in the upstream's place, until that is written.
+    pub(super) reply: Option<ReplyParts>,
     pub(super) writer: FrameWriter,
+}
+
+impl Scratch {
+    /// The answer that was written last, with the body that may stand outside of it: the reply's, or the
+    /// one that the call's plugins have set.
+    pub(super) fn answer(&self) -> Answer<'_> {
+        let body = match (&self.reply, &self.call) {
+            (Some(reply), _) => Some(reply.body.as_slice()),
+            (None, Some(call)) => call.changed_body(),
+            (None, None) => None,
+        };
+        self.writer.last(body)
+    }
 }
 
 thread_local! {
@@ -37,6 +53,7 @@ pub(super) fn take() -> Box<Scratch> {
 /// Keeps one for the next call; of the memory that is in it, a usual call's.
 pub(super) fn keep(mut scratch: Box<Scratch>) {
     scratch.writer.shrink(KEPT_BYTES);
+    scratch.reply = None;
     if let Some(call) = &mut scratch.call
         && let Some(frame) = call.rest(KEPT_BYTES)
     {

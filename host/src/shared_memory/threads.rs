@@ -50,6 +50,10 @@ pub enum Activity {
     Drop = 5,
     /// Runs its `on_unload`.
     Unload = 6,
+    /// Runs one of its background tasks.
+    Task = 7,
+    /// Saves its state, or takes that of another generation.
+    State = 8,
 }
 
 impl Activity {
@@ -62,6 +66,8 @@ impl Activity {
             4 => Self::Filter,
             5 => Self::Drop,
             6 => Self::Unload,
+            7 => Self::Task,
+            8 => Self::State,
             _ => return None,
         })
     }
@@ -75,6 +81,8 @@ impl Activity {
             Self::Filter => "running a filter",
             Self::Drop => "being dropped",
             Self::Unload => "unloading",
+            Self::Task => "running a background task",
+            Self::State => "handing its state over",
         }
     }
 }

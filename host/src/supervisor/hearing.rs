@@ -58,6 +58,17 @@ impl Supervisor {
                     worker.kill(KilledFor::StuckLoop { plugin });
                 }
             }
+            ToSupervisor::States => {
+                // Only workers of this release, or later ones, have a predecessor that says so.
+                if let Some(file) = descriptors.next()
+                    && self.serving != Some(number)
+                    && let Some(heir) = self.serving.and_then(|heir| self.workers.get(&heir))
+                {
+                    let states = vec![Arc::new(file)];
+                    heir.child.tell_with(ToWorker::States, Vec::new(), states);
+                }
+            }
+            ToSupervisor::Unknown => {}
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && matches!(worker.phase, Phase::Leaving(_))

@@ -234,9 +234,10 @@ fn answer_for(socket: BorrowedFd<'_>, call: OpenCall, response_failure: Response
             Some(RESPONSE_FAILED),
         )
         .expect("a short answer fits a frame")
+        .to_vec()
     } else {
-        err::write(&mut writer, err::Code::ServiceUnavailable)
+        err::write(&mut writer, err::Code::ServiceUnavailable).to_vec()
     };
     // A gateway that takes not even these few bytes sees the end instead.
-    let _ = rustix::net::send(socket, frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = rustix::net::send(socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }

@@ -100,7 +100,7 @@ impl Supervisor {
     pub(super) fn begin_to_renew(&mut self) -> Result<(), String> {
         if self.standby.is_some() {
             self.discard_spares();
-        } else if !self.is_settled() {
+        } else if !self.has_its_worker() {
             return Err("a worker is being replaced: ask again in a moment".to_owned());
         }
         self.renewing = Some(Instant::now() + ANSWER_TIME);
@@ -109,11 +109,15 @@ impl Supervisor {
 
     /// Whether one worker serves, and nothing is under way.
     fn is_settled(&self) -> bool {
+        self.has_its_worker() && self.workers.len() == 1
+    }
+
+    /// Whether a worker serves that stays. One before it may still be ending its last calls.
+    fn has_its_worker(&self) -> bool {
         self.stopping.is_none()
             && self.successor.is_none()
             && self.waiting.is_empty()
             && self.serving.is_some()
-            && self.workers.len() == 1
     }
 
     /// Becomes the next program. Returns where that failed, or has to wait.

@@ -10,21 +10,23 @@ use std::{
     collections::HashMap,
     fmt, io,
     sync::{Arc, Weak},
-    thread,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{ChainState, Prepared, Token, Tokens};
+use super::{ChainState, Prepared, Token, Tokens, parsers::Parsers};
 use crate::{
     pipeline::chain::{Chain, Link},
-    plugin::registry::{
-        Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+    plugin::{
+        registry::{
+            Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+        },
+        state::{ConfigurationPlace, Configurations},
     },
 };
 
@@ -86,6 +88,7 @@ pub struct Compiler {
     registry: Arc<Registry>,
     tokens: Arc<Tokens>,
     instances: Mutex<HashMap<InstanceKey, Weak<Configured>>>,
+    parsers: Parsers,
 }
 
 /// What the live configurations of a plugin's routes are to a generation that does not serve yet.
@@ -112,11 +115,7 @@ pub struct RefusedRoute {
 /// One parsed configuration: of one place of one route, for one generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct InstanceKey {
-    route: Box<[u8]>,
-    plugin: Arc<[u8]>,
-    /// Which of several entries of the same plugin in the chain.
-    occurrence: usize,
-    value: Arc<[u8]>,
+    place: ConfigurationPlace,
     /// Address of the generation, which an instance keeps alive.
     generation: usize,
 }
@@ -126,10 +125,12 @@ impl InstanceKey {
         let plugin = &prepared.plugins[index];
         let earlier = prepared.plugins[..index].iter();
         Self {
-            route: prepared.route().into(),
-            plugin: Arc::clone(&plugin.name),
-            occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
-            value: Arc::clone(&plugin.value),
+            place: ConfigurationPlace {
+                route: prepared.route().into(),
+                plugin: Arc::clone(&plugin.name),
+                occurrence: earlier.filter(|earlier| *earlier == plugin).count(),
+                value: Arc::clone(&plugin.value),
+            },
             generation: Arc::as_ptr(generation).addr(),
         }
     }
@@ -142,12 +143,18 @@ impl Compiler {
             registry,
             tokens,
             instances: Mutex::default(),
+            parsers: Parsers::new(),
         }
     }
 
     /// The registry whose plugins it compiles against.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
+    }
+
+    /// The tokens that it compiles.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
     }
 
     /// Parses every live configuration that `generation` would serve in the snapshot `next`. May
@@ -252,7 +259,7 @@ impl Compiler {
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let configured = Arc::new(parse(generation, &key.value, place).await?);
+        let configured = Arc::new(parse(&self.parsers, generation, &key.place.value, place).await?);
         let mut instances = self.instances.lock();
         if let Some(kept) = instances.get(&key).and_then(Weak::upgrade) {
             return Ok(kept);
@@ -261,8 +268,36 @@ impl Compiler {
         Ok(configured)
     }
 
+    /// Every parsed configuration of a generation that is in use.
+    pub fn configurations_of(&self, generation: &Arc<Generation>) -> Configurations {
+        let address = Arc::as_ptr(generation).addr();
+        let instances = self.instances.lock();
+        let of_it = instances
+            .iter()
+            .filter(|(key, _)| key.generation == address);
+        of_it
+            .filter_map(|(key, instance)| Some((key.place.clone(), instance.upgrade()?)))
+            .collect()
+    }
+
     fn kept(&self, key: &InstanceKey) -> Option<Arc<Configured>> {
         self.instances.lock().get(key).and_then(Weak::upgrade)
+    }
+
+    /// Routes whose chain cannot run, by name: those that are the newest of their route, since nobody
+    /// calls the others for long.
+    pub fn refused(&self) -> Vec<(String, Arc<Refused>)> {
+        let live = self.tokens.live();
+        let mut refused: Vec<_> = live
+            .iter()
+            .filter(|token| self.tokens.is_newest(token))
+            .filter_map(|token| match token.chain() {
+                ChainState::Refused(refused) => Some((token.key().into_owned(), refused)),
+                _ => None,
+            })
+            .collect();
+        refused.sort_by(|(one, _), (other, _)| one.cmp(other));
+        refused
     }
 
     /// Forgets instances that no chain uses any more.
@@ -273,23 +308,19 @@ impl Compiler {
     }
 }
 
-/// Parses a configuration on a thread of its own, which keeps its place as long as it takes.
+/// Parses a configuration on a thread, which keeps its place as long as it takes.
 async fn parse(
+    parsers: &Parsers,
     generation: &Arc<Generation>,
     raw: &Arc<[u8]>,
     place: OwnedSemaphorePermit,
 ) -> Result<Configured, RefusedPlugin> {
-    let (say, parsed) = oneshot::channel();
     let (parser, raw) = (Arc::clone(generation), Arc::clone(raw));
-    thread::Builder::new()
-        .name("configure".to_owned())
-        .spawn(move || {
-            // Nobody listens any more where the chain is being compiled anew.
-            let _ = say.send(parser.configure(&raw));
-            drop(place);
-        })
-        .map_err(RefusedPlugin::NoThread)?;
-    let mut parsed = std::pin::pin!(parsed);
+    let mut parsed = parsers.run(move || {
+        let configured = parser.configure(&raw);
+        drop(place);
+        configured
+    });
     let parsed = match tokio::time::timeout(SLOW, &mut parsed).await {
         Ok(parsed) => parsed,
         Err(_) => {

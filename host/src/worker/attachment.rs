@@ -20,6 +20,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::inheritance::Testament;
 use crate::{
     link::{Link, PROTOCOL, Received, Start, ToSupervisor, ToWorker},
     server::{
@@ -32,6 +33,9 @@ use crate::{
 
 /// How often it is looked whether the last connection has been handed over.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
+/// How long a worker that has nothing else left to hand over waits for what its plugins leave.
+const TESTAMENT_TIME: Duration = Duration::from_secs(4);
 
 /// A worker that has been told how to begin.
 #[derive(Debug)]
@@ -123,6 +127,10 @@ pub struct Orders {
     pub shared: Arc<Shared>,
     /// Workers whose journals are followed.
     pub followed: Vec<u32>,
+    /// Takes what plugins have left in the worker before.
+    pub states: mpsc::UnboundedSender<OwnedFd>,
+    /// Whether what plugins leave here has been told.
+    pub(super) testament: Testament,
 }
 
 impl Attachment {
@@ -216,7 +224,7 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
     };
     link.send(&hello, &[], &[]).await?;
     let mut next_loop = 0;
-    let mut leaving = false;
+    let mut leaving = None;
     loop {
         tokio::select! {
             biased;
@@ -237,15 +245,16 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                 match received.message {
                     ToWorker::Start(_) => {}
                     ToWorker::Serve => {
-                        leaving = false;
+                        leaving = None;
                         orders.shutdown.send_replace(Shutdown::Running);
                     }
                     ToWorker::Leave => {
-                        leaving = true;
+                        leaving = Some(Instant::now());
+                        orders.testament.is_awaited();
                         orders.shutdown.send_replace(Shutdown::Standby);
                     }
                     ToWorker::Stop { successor } => {
-                        leaving = false;
+                        leaving = None;
                         orders.shutdown.send_replace(if successor {
                             Shutdown::HandedOver
                         } else {
@@ -266,6 +275,13 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                         link.send(&ToSupervisor::Absorbed { workers }, &[], &[])
                             .await?;
                     }
+                    ToWorker::States => {
+                        if let Some(states) = received.descriptors.into_iter().next() {
+                            // Nobody takes them only where this process is about to end.
+                            let _ = orders.states.send(states);
+                        }
+                    }
+                    ToWorker::Unknown => {}
                     ToWorker::JournalIsKept => orders.shared.tokens.journal_is_passed_on(),
                     ToWorker::Give(passed) => {
                         let Some(socket) = received.descriptors.into_iter().next() else {
@@ -278,10 +294,12 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                     }
                 }
             }
-            () = tokio::time::sleep(LOOK_AGAIN_AFTER), if leaving => {
+            () = tokio::time::sleep(LOOK_AGAIN_AFTER), if leaving.is_some() => {
                 let open = orders.shared.connections.load(Ordering::Acquire);
-                if open == 0 && orders.happened.is_empty() {
-                    leaving = false;
+                let waited = leaving.is_some_and(|since| since.elapsed() > TESTAMENT_TIME);
+                let is_told = orders.testament.is_told() && orders.told.is_empty();
+                if open == 0 && orders.happened.is_empty() && (is_told || waited) {
+                    leaving = None;
                     link.send(&ToSupervisor::Left, &[], &[]).await?;
                 }
             }

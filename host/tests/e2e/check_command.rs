@@ -1,6 +1,7 @@
 //! `plugin-host check` as a user runs it: good plugins, and every kind of bad one that it can see,
 //! on paper or by loading it.
 
+use plugin_abi::build_info::ABI_VERSION;
 use serde_json::{Value, json};
 
 use crate::support::{Ended, Host, PluginDir, plugin_host, wait_for, with_environment};
@@ -60,10 +61,13 @@ fn good_plugins_are_a_table_and_exit_code_0() {
             "loads"
         ]
     );
-    assert_eq!(lines[3][..5], ["say", "0.1.0", "1.0.0", "async", "open"]);
+    assert_eq!(
+        lines[3][..5],
+        ["say", "0.1.0", ABI_VERSION, "async", "open"]
+    );
     assert_eq!(
         lines[4][..5],
-        ["scripted", "0.1.0", "1.0.0", "blocking", "closed"]
+        ["scripted", "0.1.0", ABI_VERSION, "blocking", "closed"]
     );
     assert_eq!(lines[3][8], "in", "{}", ended.stdout);
     assert!(
@@ -96,7 +100,7 @@ fn the_json_has_every_promised_field() {
     assert_eq!(
         Value::Object(plugin.clone()),
         json!({
-            "name": "say", "version": "0.1.0", "abi": "1.0.0",
+            "name": "say", "version": "0.1.0", "abi": ABI_VERSION, "schema": "library",
             "execution": "async", "failure_policy": "closed",
             "library": plugins.path("say/libsay.so"),
             "loads": true, "output": "", "warnings": [], "good": true,

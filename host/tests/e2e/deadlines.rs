@@ -44,7 +44,7 @@ fn a_call_that_panics_while_it_is_dropped_at_its_deadline_harms_nobody() {
         let mut gateway = host.gateway();
         let token = gateway.route([("scripted", json!([{ "panic_when_dropped": "not yet" }]))]);
         assert_eq!(gateway.call(token, get("/")), ERROR);
-        host.log_line(&["the drop of a call's future panicked: not yet", "scripted"]);
+        host.log_line(&["the drop of a future panicked: not yet", "scripted"]);
         let next = gateway.route([("scripted", json!([]))]);
         assert_eq!(gateway.call(next, get("/")), "unchanged", "{execution}");
     }

@@ -79,6 +79,7 @@ impl Embedded {
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,
+            metrics: Arc::default(),
             http_client: HttpClient::new(Settings::default()),
         };
         Self {

@@ -68,6 +68,7 @@ impl Directories {
             permissions: Permissions::new(false),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
+            metrics: Arc::default(),
             http_client: HttpClient::new(Settings::default()),
             announce: None,
         }

@@ -235,3 +235,94 @@ fn every_command_has_a_help_that_stands_alone() {
     let help = plugin_host(&["--help"]);
     assert!(!help.stdout.contains("rehearse"), "{}", help.stdout);
 }
+
+/// A script that logs before and after it has waited for a time and for the gateway.
+fn logs_around_awaits() -> Value {
+    json!([
+        { "log": ["info", "first"] },
+        { "sleep": 20 },
+        { "log": ["info", "after a sleep"] },
+        { "look": { "var": "route_id" } },
+        { "log": ["info", "after a question"] },
+    ])
+}
+
+fn check_lines_of_a_call(execution: &str) {
+    let host = Host::builder()
+        .plugin_json("scripted", json!({ "execution": execution }))
+        .start();
+    let mut gateway = host.gateway();
+    gateway.next_id(4711);
+    let token = gateway.prepare(
+        "route#7#ext-plugin-pre-req#3",
+        [("scripted", logs_around_awaits())],
+    );
+    gateway.next_id(4711);
+    gateway.call(token, get("/"));
+    for text in ["first", "after a sleep", "saw (none)", "after a question"] {
+        host.log_line(&[
+            text,
+            "plugin=scripted",
+            "route=\"route#7#ext-plugin-pre-req#3\"",
+            "request_id=4711",
+        ]);
+    }
+}
+
+#[test]
+fn what_a_plugin_logs_in_a_call_carries_the_requests_number_and_route_also_after_awaits() {
+    check_lines_of_a_call("async");
+}
+
+#[test]
+fn what_a_blocking_plugin_logs_in_a_call_carries_the_requests_number_and_route() {
+    check_lines_of_a_call("blocking");
+}
+
+#[test]
+fn lines_of_calls_that_wait_at_the_same_time_are_not_mixed_up() {
+    let host = Host::builder()
+        .plugin("scripted")
+        .flag("--event-loops", "1")
+        .start();
+    let mut gateways: Vec<_> = (0..10)
+        .map(|number| {
+            let mut gateway = host.gateway();
+            let steps =
+                json!([{ "sleep": 20 }, { "log": ["info", format!("call {number} here")] }]);
+            let token = gateway.prepare(&format!("route#{number}#pre#1"), [("scripted", steps)]);
+            gateway.next_id(100 + number);
+            (gateway, token)
+        })
+        .collect();
+    for (gateway, token) in &mut gateways {
+        gateway.begin(*token, get("/"));
+    }
+    for (number, (gateway, _)) in gateways.iter_mut().enumerate() {
+        gateway.finish();
+        host.log_line(&[
+            &format!("call {number} here"),
+            &format!("route=\"route#{number}#pre#1\""),
+            &format!("request_id={}", 100 + number),
+        ]);
+    }
+}
+
+#[test]
+fn what_a_plugin_logs_outside_of_calls_names_no_request() {
+    let loads = json!({"settings": {"on_load": [{"log": ["info", "while it loads"]}]}});
+    let host = Host::builder().plugin_json("scripted", loads).start();
+    let line = host.log_line(&["while it loads"]);
+    assert!(
+        !line.contains("request_id") && !line.contains("route="),
+        "{line}"
+    );
+    let mut gateway = host.gateway();
+    let steps = json!([{ "when_configured": { "log": ["info", "while it is configured"] } }]);
+    gateway.route([("scripted", steps)]);
+    let line = host.log_line(&["while it is configured"]);
+    assert!(
+        !line.contains("request_id") && !line.contains("route="),
+        "{line}"
+    );
+}

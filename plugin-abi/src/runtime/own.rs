@@ -78,6 +78,11 @@ impl Kept {
 }
 
 impl Context {
+    /// What the code that calls this runs in.
+    pub(crate) fn of_caller() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
     pub(crate) fn run<R>(&self, code: impl FnOnce() -> R) -> R {
         let _entered = self.0.as_ref().map(Handle::enter);
         code()

@@ -12,13 +12,14 @@ use super::{
     fields::{Case, Field, Fields},
     outcome::Asked,
     response::UpstreamResponse,
+    values::CallValues,
     world::World,
 };
 use crate::{
     AskError,
     abi::{
         self, AskStatus, CallObject, FfiFuture, HostCall, HostCall_TO, List, Question, ROption,
-        RSlice, RVec, TD_CanDowncast, Text,
+        RSlice, RVec, TD_CanDowncast, Text, ValueStatus,
     },
 };
 
@@ -80,6 +81,7 @@ pub(super) struct Call {
     pub(super) answers: Arc<Answers>,
     pub(super) misuse: Option<Misuse>,
     pub(super) deadline: Duration,
+    values: CallValues,
     world: Arc<World>,
     client_address: Vec<u8>,
 }
@@ -108,6 +110,7 @@ impl Call {
             answers: Arc::default(),
             misuse: None,
             deadline: Duration::ZERO,
+            values: CallValues::default(),
             world: Arc::clone(world),
             client_address: address,
         }
@@ -189,6 +192,18 @@ impl Call {
             .trim()
             .parse()
             .ok()
+    }
+
+    /// The chain has ended well: what its plugins keep is there for later calls of the request.
+    pub(super) fn leave_values(&self) {
+        if let Some(id) = self.request_id() {
+            self.values.leave(&self.world, id);
+        }
+    }
+
+    fn request_id(&self) -> Option<&[u8]> {
+        let asked = Asked::Variable("request_id".to_owned());
+        self.answers.value(&asked).filter(|id| !id.is_empty())
     }
 
     fn list(&self, list: List) -> Option<&Fields> {
@@ -336,6 +351,35 @@ impl HostCall for Call {
     fn answer(&self, question: Question<'_>) -> ROption<RSlice<'_, u8>> {
         let value = self.answers.value(&Asked::from(question));
         value.map(Into::into).into()
+    }
+
+    fn value(&self, name: RSlice<'_, u8>) -> ROption<RSlice<'_, u8>> {
+        self.values.get(name.as_slice()).map(Into::into).into()
+    }
+
+    fn set_value(
+        &mut self,
+        name: RSlice<'_, u8>,
+        value: ROption<RVec<u8>>,
+        keep: bool,
+    ) -> ValueStatus {
+        match value {
+            ROption::RSome(_) if keep && self.request_id().is_none() => ValueStatus::NOT_LINKED,
+            ROption::RSome(value) => self.values.set(name.as_slice(), &value, keep),
+            ROption::RNone => {
+                self.values.remove(name.as_slice());
+                ValueStatus::DONE
+            }
+        }
+    }
+
+    fn load_values(&mut self) -> ValueStatus {
+        let Some(id) = self.request_id() else {
+            return ValueStatus::NOT_LINKED;
+        };
+        let kept = self.world.kept(id);
+        self.values.load(kept);
+        ValueStatus::DONE
     }
 }
 

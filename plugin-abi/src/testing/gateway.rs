@@ -86,7 +86,7 @@ impl Gateway {
     pub fn try_load<P: Plugin>(&self, loading: Loading) -> Result<Loaded, String> {
         export::tell_panics_of_tests();
         let name: Arc<str> = loading.name.as_str().into();
-        let create = export::module::<P>().create();
+        let create = export::module::<P, ()>().create();
         let arguments = LoadArguments {
             name: loading.name.as_str().into(),
             version: loading.version.as_str().into(),
@@ -104,7 +104,10 @@ impl Gateway {
                 loading: Arc::new(loading),
                 gateway: self.clone(),
             }),
-            Some(Err(failure)) => Err(failure.to_string()),
+            Some(Err(failure)) => {
+                self.world.end_tasks(&name);
+                Err(failure.to_string())
+            }
             None => Err(format!(
                 "on_load had not ended after {} s",
                 CALL_BUDGET.as_secs()
@@ -117,9 +120,16 @@ impl Gateway {
         Route::new(self)
     }
 
-    /// Lets time pass between calls.
+    /// Lets time pass between calls; background tasks go on meanwhile.
     pub fn advance(&self, time: Duration) {
-        self.world.pass_to(self.world.now().saturating_add(time));
+        let until = self.world.now().saturating_add(time);
+        self.world.poll_tasks();
+        while let (Some(next), _) = self.world.timers()
+            && next < until
+        {
+            self.world.pass_to(next);
+        }
+        self.world.pass_to(until);
     }
 
     /// What plugins have logged so far, at every level.
@@ -172,6 +182,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let object = self.object.take();
+        self.world.end_tasks(&self.name);
         self.world.enter(&self.name, || drop(object));
     }
 }
@@ -214,6 +225,7 @@ impl Loaded {
             .gateway
             .finish(&self.plugin.name, self.plugin.object().unload());
         assert!(ended.is_some(), "on_unload does not end");
+        self.gateway.world.end_tasks(&self.plugin.name);
     }
 
     /// Has a configuration parsed.

@@ -309,6 +309,7 @@ impl Route {
                 return End::Failed(call);
             }
         }
+        call.leave_values();
         End::Passed(call)
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn together<'a, T>(
     let signal = Arc::new(Signal::default());
     let waker = Waker::from(Arc::clone(&signal));
     loop {
+        world.poll_tasks();
         let mut context = Context::from_waker(&waker);
         for (call, result) in &mut calls {
             if result.is_none()

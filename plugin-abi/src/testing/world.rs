@@ -1,5 +1,5 @@
-//! What surrounds the plugins of one test: its clock, its log, and the host's services that lead to
-//! them.
+//! What surrounds the plugins of one test: its clock, its log, its background tasks, and the host's
+//! services that lead to them.
 //!
 //! A library has one host for its life; a test process has a library for many tests. So the one host
 //! ([`Services`]) has nothing of its own: it serves whatever world the calling thread is in. A thread
@@ -7,6 +7,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -18,7 +19,8 @@ use std::{
 use log::Level;
 
 use crate::abi::{
-    FfiFuture, Host, HostServices, HostServices_TO, LogLevel, LogRecord, RStr, TD_Opaque,
+    FfiFuture, Host, HostServices, HostServices_TO, LogLevel, LogRecord, MetricArguments,
+    MetricCells, MetricSeries, RArc, RResult, RStr, RString, SpawnStatus, TD_Opaque,
 };
 
 /// A line that a plugin has logged.
@@ -68,6 +70,20 @@ struct State {
     timers: Vec<Timer>,
     next_timer: u64,
     log: Vec<Logged>,
+    tasks: Vec<Task>,
+    /// What is kept for later calls of a request, by its `request_id`.
+    kept: HashMap<Vec<u8>, Values>,
+    /// By plugin, name, and names and values of labels.
+    metrics: HashMap<Vec<String>, RArc<MetricCells>>,
+}
+
+/// Names and values.
+pub(super) type Values = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// A background task of a plugin.
+struct Task {
+    plugin: Arc<str>,
+    future: FfiFuture<()>,
 }
 
 struct Timer {
@@ -128,8 +144,8 @@ impl World {
         self.state().now
     }
 
-    /// Lets time pass; timers that are due then wake whoever waits for them.
-    pub(super) fn pass_to(&self, now: Duration) {
+    /// Lets time pass; timers that are due then wake whoever waits for them, and tasks go on.
+    pub(super) fn pass_to(self: &Arc<Self>, now: Duration) {
         let due = {
             let mut state = self.state();
             state.now = state.now.max(now);
@@ -140,6 +156,45 @@ impl World {
                 .collect::<Vec<_>>()
         };
         due.into_iter().for_each(|timer| timer.waker.wake());
+        self.poll_tasks();
+    }
+
+    /// Lets each background task go on as far as it can.
+    pub(super) fn poll_tasks(self: &Arc<Self>) {
+        let tasks = std::mem::take(&mut self.state().tasks);
+        for mut task in tasks {
+            let plugin = Arc::clone(&task.plugin);
+            self.enter(&plugin, || {
+                let mut context = Context::from_waker(Waker::noop());
+                if Pin::new(&mut task.future).poll(&mut context).is_pending() {
+                    self.state().tasks.push(task);
+                }
+            });
+        }
+    }
+
+    /// Drops the background tasks of a plugin that is gone.
+    pub(super) fn end_tasks(self: &Arc<Self>, plugin: &Arc<str>) {
+        let ended: Vec<Task> = self
+            .state()
+            .tasks
+            .extract_if(.., |task| Arc::ptr_eq(&task.plugin, plugin))
+            .collect();
+        self.enter(plugin, || drop(ended));
+    }
+
+    /// What earlier calls of a request have kept.
+    pub(super) fn kept(&self, request_id: &[u8]) -> Values {
+        self.state()
+            .kept
+            .get(request_id)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Keeps values for later calls of a request.
+    pub(super) fn keep(&self, request_id: &[u8], values: Values) {
+        self.state().kept.insert(request_id.to_vec(), values);
     }
 
     /// When the next timer is due, and how many there are.
@@ -258,6 +313,50 @@ impl HostServices for Services {
             // Outside of a call nobody else keeps the time.
             None => FfiFuture::new(async move { std::thread::sleep(duration) }),
         }
+    }
+
+    fn spawn(&self, task: FfiFuture<()>) -> SpawnStatus {
+        let Some(place) = current() else {
+            return SpawnStatus::UNLOADING;
+        };
+        place.world.state().tasks.push(Task {
+            plugin: place.plugin,
+            future: task,
+        });
+        SpawnStatus::SPAWNED
+    }
+
+    fn metric(&self, metric: MetricArguments<'_>) -> RResult<MetricSeries, RString> {
+        let new = || {
+            RArc::new(MetricCells {
+                buckets: (0..=metric.bounds.len())
+                    .map(|_| Default::default())
+                    .collect(),
+                ..MetricCells::default()
+            })
+        };
+        let cells = match current() {
+            Some(place) if !metric.only_check => {
+                let labels = metric.labels.iter();
+                let labels = labels.flat_map(|label| [label.name, label.value]);
+                let key = [RStr::from(&*place.plugin), metric.name]
+                    .into_iter()
+                    .chain(labels);
+                let key = key.map(|part| part.to_string()).collect();
+                place
+                    .world
+                    .state()
+                    .metrics
+                    .entry(key)
+                    .or_insert_with(new)
+                    .clone()
+            }
+            _ => new(),
+        };
+        RResult::ROk(MetricSeries {
+            cells,
+            is_overflow: metric.only_check,
+        })
     }
 }
 

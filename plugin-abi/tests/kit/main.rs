@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test says where it failed")]
 
+mod abilities;
 mod asking;
 mod failing;
 mod messages;

@@ -5,7 +5,9 @@
 
 mod support;
 
+mod abilities;
 mod api;
 mod builds;
 mod http_client;
 mod panics;
+mod schemas;

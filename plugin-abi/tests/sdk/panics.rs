@@ -268,7 +268,7 @@ fn a_panic_while_a_waiting_filter_is_dropped_is_logged() {
     );
     assert_logged(
         &library.unload(),
-        "the drop of a call's future panicked: the filter went off",
+        "the drop of a future panicked: the filter went off",
     );
 }
 

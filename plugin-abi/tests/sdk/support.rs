@@ -36,7 +36,7 @@ impl Library {
     pub(crate) fn load<P: Plugin>(settings: &str) -> Self {
         let alone = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
         LOG.lock().unwrap().clear();
-        let create = export::module::<P>().create();
+        let create = export::module::<P, ()>().create();
         let plugin = ready(create(
             HostServices_TO::from_value(FakeHost, TD_Opaque),
             LoadArguments {

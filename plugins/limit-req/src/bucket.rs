@@ -43,4 +43,14 @@ impl Bucket {
         self.next = turn.saturating_add(self.interval);
         Some(wait)
     }
+
+    /// How long until the next token falls that nobody has taken.
+    pub(crate) fn pending(&self, now: Duration) -> Duration {
+        self.next.saturating_sub(now)
+    }
+
+    /// Takes as many tokens as fall in this time.
+    pub(crate) fn put_off(&mut self, now: Duration, time: Duration) {
+        self.next = self.next.max(now).saturating_add(time);
+    }
 }

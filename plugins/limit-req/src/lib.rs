@@ -1,7 +1,8 @@
 //! Lets so many requests per second of a route through, delays a few more, and refuses the rest.
 //!
 //! Every route configuration has a bucket of its own (`bucket.rs`), in this process: gateways that
-//! run a host each count each for itself.
+//! run a host each count each for itself. An upgrade of the plugin, and another worker process, take
+//! the bucket over.
 
 #![forbid(unsafe_code)]
 
@@ -62,6 +63,10 @@ impl Configuration for Limiter {
             rejected_code: options.rejected_code,
         })
     }
+
+    fn schema() -> Option<Schema> {
+        Some(schema_for!(Options))
+    }
 }
 
 impl Limiter {
@@ -70,6 +75,34 @@ impl Limiter {
         // Nothing panics while the lock is held; if it ever did, the bucket would still be whole.
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.take(time::now() - self.since, patience)
+    }
+}
+
+/// What a limiter leaves to the one that takes its place.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    /// Nanoseconds until the next token falls that nobody has taken.
+    pending: u64,
+}
+
+impl Left {
+    /// Number of this format.
+    const FORMAT: u32 = 1;
+}
+
+impl Limiter {
+    fn leave(&self) -> Left {
+        let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = bucket.pending(self.since.elapsed()).as_nanos();
+        Left {
+            pending: u64::try_from(pending).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Requests may have been let through here already: those before them come on top.
+    fn inherit(&self, left: &Left) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        bucket.put_off(self.since.elapsed(), Duration::from_nanos(left.pending));
     }
 }
 
@@ -88,6 +121,15 @@ impl Plugin for LimitReq {
             }
             None => Ok(Action::stop(Reply::new(limiter.rejected_code))),
         }
+    }
+
+    fn save_config_state(&self, limiter: &Limiter) -> Result<Option<State>> {
+        State::json(Left::FORMAT, &limiter.leave()).map(Some)
+    }
+
+    fn restore_config_state(&self, limiter: &Limiter, state: &State) -> Result<()> {
+        limiter.inherit(&state.read(Left::FORMAT)?);
+        Ok(())
     }
 }
 

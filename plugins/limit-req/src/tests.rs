@@ -209,6 +209,55 @@ proptest! {
 }
 
 #[test]
+fn a_limiter_goes_on_where_the_one_before_it_stopped() {
+    let parse = || Limiter::parse(br#"{"rate": 0.001, "burst": 1}"#).unwrap();
+    let (old, new) = (parse(), parse());
+    assert_eq!(old.take(FOREVER), Some(Duration::ZERO));
+    // One comes to the new one before it knows.
+    assert_eq!(new.take(FOREVER), Some(Duration::ZERO));
+    let state = LimitReq.save_config_state(&old).unwrap().unwrap();
+    LimitReq.restore_config_state(&new, &state).unwrap();
+    // Two have passed, and where one may wait there is no place for a third.
+    assert_eq!(new.take(FOREVER), None);
+    assert!(new.leave().pending > 1_900_000_000_000);
+}
+
+#[test]
+fn a_state_of_another_format_is_refused_and_changes_nothing() {
+    let limiter = Limiter::parse(br#"{"rate": 1}"#).unwrap();
+    for state in [State::from_bytes(2, "{}"), State::from_bytes(1, "no json")] {
+        LimitReq.restore_config_state(&limiter, &state).unwrap_err();
+    }
+    assert_eq!(limiter.take(FOREVER), Some(Duration::ZERO));
+}
+
+proptest! {
+    #[test]
+    fn in_no_window_do_more_pass_than_the_rate_allows_also_where_the_bucket_is_handed_over(
+        (rate, burst, gaps) in traffic(),
+        at in 0_usize..200,
+    ) {
+        let mut now = Duration::ZERO;
+        let mut bucket = Bucket::new(rate, burst);
+        let mut went = Vec::new();
+        for (index, gap) in gaps.iter().enumerate() {
+            now += Duration::from_micros(*gap);
+            if index == at {
+                // The next one begins with its own clock at the same moment.
+                let mut next = Bucket::new(rate, burst);
+                next.put_off(now, bucket.pending(now));
+                bucket = next;
+            }
+            went.extend(bucket.take(now, FOREVER).map(|wait| now + wait));
+        }
+        for pair in went.windows(2) {
+            let apart = (pair[1] - pair[0]).as_secs_f64();
+            prop_assert!(apart + 1e-6 >= 1.0 / rate, "{apart} s apart");
+        }
+    }
+}
+
+#[test]
 fn plugin_json_is_true_about_this_crate() {
     check_plugin_json!(Options, include_str!("../plugin.json"));
 }

@@ -67,6 +67,10 @@ impl Configuration for Rewrite {
             body: options.body,
         })
     }
+
+    fn schema() -> Option<Schema> {
+        Some(schema_for!(Options))
+    }
 }
 
 #[derive(Default)]

@@ -7,8 +7,8 @@ mod print;
 
 use plugin_proto::http_req_call::{self, Action, Rewrite};
 use plugin_proto::{
-    Entries, Entry, FrameTooLarge, FrameType, FrameWriter, InvalidFrame, Method, err, extra_info,
-    http_resp_call, prepare_conf,
+    Answer, Entries, Entry, FrameTooLarge, FrameType, FrameWriter, InvalidFrame, Method, err,
+    extra_info, http_resp_call, prepare_conf,
 };
 use serde::{Deserialize, Serialize};
 
@@ -205,23 +205,22 @@ impl Message {
 
     /// Writes the whole frame. `None` where our side has no way to say it: a method or an error code that
     /// the protocol does not know.
-    pub(crate) fn write<'w>(
-        &self,
-        writer: &'w mut FrameWriter,
-    ) -> Option<Result<&'w [u8], FrameTooLarge>> {
-        Some(match self {
+    pub(crate) fn write(&self, writer: &mut FrameWriter) -> Option<Result<Vec<u8>, FrameTooLarge>> {
+        let written = match self {
             Self::Error { code } => {
                 let known = [
                     err::Code::BadRequest,
                     err::Code::ServiceUnavailable,
                     err::Code::ConfTokenNotFound,
                 ];
-                Ok(err::write(writer, *known.get(usize::from(*code))?))
+                Ok(err::write(writer, *known.get(usize::from(*code))?).into())
             }
             Self::Prepare { conf, key } => {
-                prepare_conf::write_request(writer, entries(conf), optional(key))
+                prepare_conf::write_request(writer, entries(conf), optional(key)).map(Answer::from)
             }
-            Self::Token { conf_token } => Ok(prepare_conf::write_answer(writer, *conf_token)),
+            Self::Token { conf_token } => {
+                Ok(prepare_conf::write_answer(writer, *conf_token).into())
+            }
             Self::RequestCall {
                 id,
                 src_ip,
@@ -240,9 +239,9 @@ impl Message {
                     headers: entries(headers),
                     conf_token: *conf_token,
                 };
-                http_req_call::write_request(writer, request)
+                http_req_call::write_request(writer, request).map(Answer::from)
             }
-            Self::Unchanged { id } => Ok(http_req_call::write_unchanged(writer, *id)),
+            Self::Unchanged { id } => Ok(http_req_call::write_unchanged(writer, *id).into()),
             Self::Stop {
                 id,
                 status,
@@ -268,20 +267,26 @@ impl Message {
             }
             Self::AskVariable { name } => {
                 extra_info::write_question(writer, extra_info::Question::Var(&name.0))
+                    .map(Answer::from)
             }
             Self::AskRequestBody => {
                 extra_info::write_question(writer, extra_info::Question::RequestBody)
+                    .map(Answer::from)
             }
             Self::AskResponseBody => {
                 extra_info::write_question(writer, extra_info::Question::ResponseBody)
+                    .map(Answer::from)
             }
-            Self::Info { result } => extra_info::write_answer(writer, optional(result)),
+            Self::Info { result } => {
+                extra_info::write_answer(writer, optional(result)).map(Answer::from)
+            }
             Self::ResponseCall {
                 id,
                 status,
                 headers,
                 conf_token,
-            } => http_resp_call::write_request(writer, *id, *status, entries(headers), *conf_token),
+            } => http_resp_call::write_request(writer, *id, *status, entries(headers), *conf_token)
+                .map(Answer::from),
             Self::ResponseAnswer {
                 id,
                 status,
@@ -291,7 +296,8 @@ impl Message {
                 let status = (*status != 0).then_some(*status);
                 http_resp_call::write_answer(writer, *id, status, entries(headers), optional(body))
             }
-        })
+        };
+        Some(written.map(|frame| frame.to_vec()))
     }
 
     /// The type of the frame that carries this message.

@@ -113,7 +113,7 @@ fn reads_the_same_again(message: &Message, writer: &mut FrameWriter) {
         return;
     };
     let mut buffer = FrameBuffer::with_capacity(written.len());
-    feed(&mut buffer, written);
+    feed(&mut buffer, &written);
     let frame = buffer.frame().unwrap();
     let again = Message::read(message.side(), message.frame_type(), frame.data()).unwrap();
     assert_eq!(again, *message);

@@ -23,6 +23,8 @@ pub(super) struct Show {
     seen: serde_json::Map<String, Value>,
     questions: Vec<Value>,
     took: Duration,
+    /// Why the plugins that were to be called cannot run.
+    closed: Option<String>,
 }
 
 impl Show {
@@ -37,6 +39,7 @@ impl Show {
             seen: serde_json::Map::new(),
             questions: Vec::new(),
             took: Duration::ZERO,
+            closed: None,
         };
         show.record("phase", json!(phase));
         show
@@ -98,6 +101,13 @@ impl Show {
     pub(super) fn took(&mut self, took: Duration) {
         self.took = took;
         self.record("call_us", json!(microseconds(took)));
+    }
+
+    /// The host says why the call had to fail, whatever the request.
+    pub(super) fn closed(&mut self, reason: String) {
+        self.record("closed", json!(reason));
+        self.say(&format!("< closed    {}", shown(reason.as_bytes())));
+        self.closed = Some(reason);
     }
 
     /// Shows the answer, and gives the exit code.
@@ -201,6 +211,9 @@ impl Show {
     }
 
     fn log_hint(&self) -> String {
+        if self.closed.is_some() {
+            return "correct the configuration, or put the plugin right, as it says".to_owned();
+        }
         format!(
             "the host's log has the reason: look for `plugin-host call`, request_id={}",
             self.id()

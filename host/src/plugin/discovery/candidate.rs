@@ -125,7 +125,11 @@ impl Candidate {
             }
             None => {
                 let name = library_path.file_name().and_then(|name| name.to_str());
-                let name = name.ok_or_else(|| vec![Cause::NoPlugin])?;
+                let name = name.ok_or_else(|| {
+                    vec![Cause::NoPlugin {
+                        archives: Vec::new(),
+                    }]
+                })?;
                 judging::bare_library(name, bytes, digest)?
             }
         };

@@ -121,10 +121,23 @@ pub(super) fn read_library(directory: &Path, library: &Path) -> Result<Vec<u8>, 
                 .filter_map(Entry::library)
                 .map(str::to_owned)
                 .collect();
-            Err(Cause::NoLibrary { instead })
+            Err(Cause::NoLibrary {
+                instead,
+                archives: archives(&there),
+            })
         }
         read => read,
     }
+}
+
+/// Names of Rust libraries that can be linked but not loaded: what cargo makes of a crate that does
+/// not say otherwise.
+pub(super) fn archives(entries: &[Entry]) -> Vec<String> {
+    let names = entries.iter().map(Entry::name);
+    names
+        .filter(|name| name.ends_with(".rlib") || name.ends_with(".a"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Reads a file that must really lie within the directory.

@@ -60,8 +60,14 @@ pub enum Cause {
         name: String,
     },
     /// Neither a `plugin.json` nor a library.
-    #[error("the directory has neither a {FILE_NAME} nor a library")]
-    NoPlugin,
+    #[error(
+        "the directory has neither a {FILE_NAME} nor a library{}",
+        beside(archives)
+    )]
+    NoPlugin {
+        /// Rust libraries for linking that are there instead.
+        archives: Vec<String>,
+    },
     /// Several libraries, and no `plugin.json` to choose one.
     #[error("the directory has several libraries and no {FILE_NAME}: `{}`", libraries.join("`, `"))]
     SeveralLibraries {
@@ -72,10 +78,12 @@ pub enum Cause {
     #[error("it is not a file")]
     NotAFile,
     /// The library that `plugin.json` names is not there.
-    #[error("the library that {FILE_NAME} names is not there")]
+    #[error("the library that {FILE_NAME} names is not there{}", beside(archives))]
     NoLibrary {
         /// Libraries that are there instead.
         instead: Vec<String>,
+        /// Rust libraries for linking that are there instead.
+        archives: Vec<String>,
     },
     /// A link leads out of the plugin's directory.
     #[error("it leads out of the plugin's directory, to `{}`", target.display())]
@@ -160,15 +168,20 @@ impl Cause {
                 "correct or remove it".to_owned()
             }
             Self::TooManyEntries => "keep nothing but plugins in the directory".to_owned(),
-            Self::NoPlugin => {
+            Self::NoPlugin { archives } if archives.is_empty() => {
                 format!("put a {FILE_NAME} and the library there, or remove the directory")
             }
+            Self::NoPlugin { .. } => CRATE_TYPE.to_owned(),
             Self::SeveralLibraries { .. } => format!("keep one, or name it in a {FILE_NAME}"),
             Self::NotAFile => "put a file there".to_owned(),
-            Self::NoLibrary { instead } if instead.is_empty() => {
-                "build the plugin (`cargo build --release`) and copy the library there".to_owned()
+            Self::NoLibrary { instead, archives } if instead.is_empty() => {
+                if archives.is_empty() {
+                    "build the plugin (`cargo build --release`) and copy the library there; where that makes no `.so` file, its Cargo.toml lacks `crate-type = [\"cdylib\"]` under `[lib]`".to_owned()
+                } else {
+                    CRATE_TYPE.to_owned()
+                }
             }
-            Self::NoLibrary { instead } => {
+            Self::NoLibrary { instead, .. } => {
                 format!("correct `source.path`: `{}` is there", instead.join("`, `"))
             }
             Self::LeavesDirectory { .. } => {
@@ -185,13 +198,13 @@ impl Cause {
             } => {
                 format!("rename the directory to `{plugin}` or `{plugin}@{version}`")
             }
-            Self::Contradiction(_) => {
-                format!("put the library and the {FILE_NAME} of one version there")
-            }
+            Self::Contradiction(contradiction) => contradiction.next_step(),
             Self::AbiRefused { .. } => {
                 "use a version of the plugin for this host, or correct `abi`".to_owned()
             }
-            Self::Twins { .. } => "remove all but one".to_owned(),
+            Self::Twins { .. } => {
+                "remove all but one, or raise `version` in the Cargo.toml and plugin.json of the newer one".to_owned()
+            }
             Self::Metadata(error) => error.next_step(),
             Self::Library(error) => error.next_step(),
         }
@@ -203,7 +216,7 @@ impl Cause {
         match self {
             Self::NoDirectory
             | Self::DeadLink { .. }
-            | Self::NoPlugin
+            | Self::NoPlugin { .. }
             | Self::SeveralLibraries { .. }
             | Self::NoLibrary { .. }
             | Self::OtherDigest { .. }
@@ -235,7 +248,7 @@ impl Cause {
                 | ElfError::CutShort { .. }
                 | ElfError::Damaged(_)
                 | ElfError::OtherMachine { .. }
-                | ElfError::NewerAbi { .. } => Fault::Operator,
+                | ElfError::LacksFeatures { .. } => Fault::Operator,
                 _ => Fault::Author,
             },
             _ => Fault::Operator,
@@ -265,6 +278,19 @@ impl fmt::Display for Fault {
             Self::Host => "for this host",
         })
     }
+}
+
+/// What to do where cargo has made a library for linking and none for loading.
+const CRATE_TYPE: &str = "write `crate-type = [\"cdylib\"]` under `[lib]` in the plugin's Cargo.toml, run `cargo build --release`, and copy the `.so` file from `target/release` there";
+
+fn beside(archives: &[String]) -> String {
+    if archives.is_empty() {
+        return String::new();
+    }
+    format!(
+        ", only `{}`, which can be linked but not loaded",
+        archives.join("`, `")
+    )
 }
 
 fn quoted(paths: &[PathBuf]) -> String {

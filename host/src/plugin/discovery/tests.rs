@@ -94,7 +94,7 @@ fn one_bad_plugin_hides_none_of_the_others() {
         &[
             "broken/plugin.json: line 1, column 1: EOF while parsing an object (for the plugin's author: correct the JSON there)",
             "empty: the directory has neither a plugin.json nor a library (for the operator: put a plugin.json and the library there, or remove the directory)",
-            "liblie.so: it is not an ELF library but some other kind of file (for the plugin's author: build the plugin with `crate-type = [\"cdylib\"]` and put the `.so` file here)",
+            "liblie.so: it is not an ELF library but some other kind of file (for the plugin's author: write `crate-type = [\"cdylib\"]` under `[lib]` in the plugin's Cargo.toml, run `cargo build --release`, and put the `.so` file from `target/release` here)",
         ],
     );
 }
@@ -189,7 +189,7 @@ fn of_two_with_equal_precedence_neither_serves() {
     let twins = |path, version, others| {
         format!(
             "{path}: plugin `say` {version}: the same plugin in the same version is also at {others}; \
-             neither is used (for the operator: remove all but one)"
+             neither is used (for the operator: remove all but one, or raise `version` in the Cargo.toml and plugin.json of the newer one)"
         )
     };
     plugins.check(
@@ -275,7 +275,7 @@ fn a_missing_library_is_named_with_what_is_there_instead() {
     plugins.check(
         &[],
         &[
-            "say/libsay.so: plugin `say` 1.0.0: the library that plugin.json names is not there (for the operator: build the plugin (`cargo build --release`) and copy the library there)",
+            "say/libsay.so: plugin `say` 1.0.0: the library that plugin.json names is not there (for the operator: build the plugin (`cargo build --release`) and copy the library there; where that makes no `.so` file, its Cargo.toml lacks `crate-type = [\"cdylib\"]` under `[lib]`)",
             "shout/libshout.so: plugin `shout` 1.0.0: the library that plugin.json names is not there (for the operator: correct `source.path`: `libshout_1.so` is there)",
         ],
     );

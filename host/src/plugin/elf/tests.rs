@@ -198,26 +198,52 @@ fn a_library_that_aborts_on_panic_is_refused() {
 }
 
 #[test]
-fn only_the_host_s_own_major_abi_version_and_no_newer_minor_one_fits() {
-    let check = |found: &str, expected: &str| {
-        let host = Version::new(2, 3, 4);
-        let refused = check_abi(found, &host)
+fn a_library_of_the_host_s_major_abi_version_fits_where_the_host_has_what_it_uses() {
+    let check = |found: &str, needs: &[&str], expected: &str| {
+        let needs: Vec<_> = needs.iter().map(|need| (*need).to_owned()).collect();
+        let refused = check_abi(found, &needs, &Version::new(2, 3, 4), &["old", "new"])
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default();
         assert_eq!(refused, expected, "{found}");
     };
-    check("2.3.4", "");
-    check("2.3.9", "");
-    check("2.0.0", "");
+    check("2.3.4", &[], "");
+    check("2.3.9", &["old"], "");
+    check("2.0.0", &[], "");
+    check("2.4.0", &[], "");
+    check("2.4.0", &["old", "new"], "");
     check(
         "2.4.0",
-        "it needs ABI 2.4.0 or newer of the same major version, this host speaks ABI 2.3.4",
+        &["old", "newer", "newest"],
+        "it is built for ABI 2.4.0 and uses `newer`, `newest` of it, which this host, of ABI 2.3.4, does not have",
     );
-    check("1.9.0", "it speaks ABI 1.9.0, this host speaks ABI 2.3.4");
-    check("3.0.0", "it speaks ABI 3.0.0, this host speaks ABI 2.3.4");
-    check("two", "its ABI version `two` is not a semantic version");
+    check(
+        "1.9.0",
+        &[],
+        "it speaks ABI 1.9.0, this host speaks ABI 2.3.4",
+    );
+    check(
+        "3.0.0",
+        &[],
+        "it speaks ABI 3.0.0, this host speaks ABI 2.3.4",
+    );
+    check(
+        "two",
+        &[],
+        "its ABI version `two` is not a semantic version",
+    );
     check_fact("abi_version", "999.0.0", "it speaks ABI 999.0.0");
+}
+
+#[test]
+fn what_a_library_uses_is_read_from_its_sections_also_of_a_stripped_one() {
+    let marked = format!(
+        "{}__attribute__((section(\"{NEED_SECTION}time_travel\"))) const char need = 1;\n",
+        source(&facts("say", "1.0.0"))
+    );
+    for flags in [&["-shared"][..], &["-shared", "-s"]] {
+        check(&compile(&marked, flags), "uses `time_travel` of it");
+    }
 }
 
 #[test]

@@ -18,11 +18,12 @@ use super::{
 use crate::crash::KnownGeneration;
 use crate::plugin::{
     discovery::Candidate,
-    library::{Library, LibraryError, Services},
+    library::{Library, LibraryError},
     metadata::Metadata,
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
-    rehearsal::Rehearsal,
+    rehearsal::{Extent, Rehearsal},
+    services::{RouteNames, Services, Surroundings},
     settings::{Operator, PluginSettings},
 };
 
@@ -50,9 +51,11 @@ impl Manager {
         let mapped_bytes = candidate.mapped_bytes();
         let options = Arc::clone(&self.options);
         let threads_left = self.retired.threads_left();
+        let tokens = Arc::clone(self.compiler.tokens());
+        let routes = RouteNames::new(move |token| tokens.key_of(token));
         let runtime = Handle::current();
         let opening = on_a_thread_of_its_own("load", move || {
-            runtime.block_on(open(candidate, copy, &options, threads_left))
+            runtime.block_on(open(candidate, copy, &options, routes, threads_left))
         });
         let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
             Ok(Ok(constructed)) => constructed,
@@ -74,7 +77,12 @@ impl Manager {
             Err(cause) => {
                 let is_mapped = matches!(
                     cause,
-                    LoadErrorCause::Library(LibraryError::Load(_) | LibraryError::Slow(_))
+                    LoadErrorCause::Library(
+                        LibraryError::Schema(_)
+                            | LibraryError::NoSchema(_)
+                            | LibraryError::Load(_)
+                            | LibraryError::Slow(_)
+                    )
                 );
                 if is_mapped {
                     self.retired.stays_mapped(mapped_bytes);
@@ -149,7 +157,9 @@ pub(super) async fn rehearse(
             plugin: &candidate.metadata.name,
             version: &candidate.metadata.version,
             library: &candidate.bytes,
+            own_schema: candidate.metadata.config_schema.is_none(),
             settings: &settings,
+            extent: Extent::All,
             configurations: &[],
             http_client: options.http_client.settings(),
             time: LOAD_TIME,
@@ -192,6 +202,7 @@ async fn open(
     candidate: Candidate,
     copy: Option<PrivateCopy>,
     options: &Options,
+    routes: RouteNames,
     threads_left: Arc<AtomicUsize>,
 ) -> Result<Generation, LoadErrorCause> {
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
@@ -205,21 +216,29 @@ async fn open(
             &candidate.bytes,
         )?,
     };
-    let services = Services {
-        plugin: candidate.metadata.name.clone(),
-        version: Arc::new(candidate.metadata.version.clone()),
-        clock: Handle::current(),
-        http: options.http_client.for_plugin(),
-        threads_left,
-    };
     let number = Generation::next_number();
     announce(options, number, &candidate, &copy).await;
-    let plugin = Library::open(copy.path(), number)?
-        .create(services, &settings)
-        .await?;
-    let rules = Rules::new(&candidate.metadata, said);
+    let library = Library::open(copy.path(), number)?;
+    let mut rules = Rules::new(&candidate.metadata, said);
+    if rules.config_schema.is_none() {
+        rules.config_schema = library.config_schema()?;
+    }
+    let services = Services::new(
+        candidate.metadata.name.clone(),
+        candidate.metadata.version.clone(),
+        number,
+        Surroundings {
+            routes,
+            metrics: options.metrics.plugins(),
+            http_client: &options.http_client,
+            threads_left,
+        },
+    );
+    let created = library.create(services.clone(), &settings).await;
+    let plugin = created.inspect_err(|_| services.end())?;
     let origin = Arc::new(candidate.into_origin());
-    Ok(Generation::new(origin, rules, plugin, Arc::new(copy)))
+    let copy = Arc::new(copy);
+    Ok(Generation::new(origin, rules, plugin, copy, services))
 }
 
 /// Tells who may have to give a death its name, and waits until it is known there.

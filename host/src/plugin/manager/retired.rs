@@ -124,6 +124,7 @@ async fn drain(generation: Arc<Generation>) -> bool {
                 %version,
                 "still in use long after it was retired: its on_unload is not run"
             );
+            generation.tasks_ended().await;
             return false;
         }
         tokio::time::sleep(LOOK_AGAIN_AFTER).await;
@@ -131,6 +132,9 @@ async fn drain(generation: Arc<Generation>) -> bool {
     let unloading = tokio::time::timeout(UNLOAD_TIME, generation.unload()).await;
     if unloading.is_err() {
         tracing::error!(%plugin, %version, "on_unload did not end in time");
+    }
+    if !generation.tasks_ended().await {
+        tracing::error!(%plugin, %version, "a background task does not end: its thread stays");
     }
     drop(generation);
     tracing::info!(%plugin, %version, "plugin unloaded");

@@ -14,6 +14,7 @@ use crate::{
         metadata::Build,
         registry::{CallCounts, Generation, Snapshot},
     },
+    tokens::compile::Compiler,
 };
 
 /// Every plugin, and what serves no more.
@@ -23,10 +24,26 @@ pub struct Status {
     pub plugins: Vec<PluginStatus>,
     /// Builds that worker processes have died in.
     pub quarantined: Vec<QuarantinedBuild>,
+    /// Routes whose chain cannot run, by their keys; the first 64.
+    pub closed_routes: Vec<ClosedRoute>,
+    /// How many more there are.
+    pub more_closed_routes: usize,
     /// Generations that serve no more.
     pub retired: RetiredCounts,
     /// Threads for plugins that block; absent where a manager alone is asked.
     pub pool: Option<PoolUse>,
+}
+
+/// How many routes that cannot run a status shows, at most.
+const MAX_CLOSED_SHOWN: usize = 64;
+
+/// A route whose calls fail closed, because a plugin is missing or refuses its configuration.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClosedRoute {
+    /// The gateway's key of the configuration.
+    pub route: String,
+    /// Which plugin, where in its configuration, and why.
+    pub reason: String,
 }
 
 /// A build that is not loaded, because worker processes have died in it.
@@ -80,6 +97,22 @@ pub struct FoundBlocking {
     pub milliseconds: u64,
     /// When that was, in seconds since 1970.
     pub since: u64,
+}
+
+impl ClosedRoute {
+    /// The first routes that cannot run, and how many more there are.
+    pub(super) fn shown_of(compiler: &Compiler) -> (Vec<Self>, usize) {
+        let refused = compiler.refused();
+        let shown = refused.iter().take(MAX_CLOSED_SHOWN);
+        let shown = shown.map(|(route, refused)| Self {
+            route: route.clone(),
+            reason: refused.to_string(),
+        });
+        (
+            shown.collect(),
+            refused.len().saturating_sub(MAX_CLOSED_SHOWN),
+        )
+    }
 }
 
 impl QuarantinedBuild {

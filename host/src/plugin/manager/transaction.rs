@@ -114,10 +114,14 @@ impl Manager {
                 return Err(subject.refused(cause));
             }
         };
+        let leaving = old.map(|old| self.leaving(old));
         self.put_in_service(&generation, old, awaited).await;
         self.compile_all().await;
         // The chains hold what they need of it now.
         drop(tried);
+        if let Some(leaving) = leaving {
+            self.hand_state_over(leaving, &generation).await;
+        }
         Ok(generation)
     }
 

@@ -38,6 +38,23 @@ pub enum Contradiction {
     },
 }
 
+impl Contradiction {
+    /// What to do about it.
+    pub(in crate::plugin) fn next_step(&self) -> String {
+        match self {
+            Self::Name { file, library } => format!(
+                "write `\"name\": \"{library}\"` into plugin.json, or `name = \"{file}\"` into the Cargo.toml that the library is built from; or put the library of `{file}` there"
+            ),
+            Self::Version { file, library } => format!(
+                "put the library and the plugin.json of one version there: write `\"version\": \"{library}\"` into plugin.json, or build the library with `version = \"{file}\"` in its Cargo.toml"
+            ),
+            Self::Abi { file, library } => format!(
+                "correct `abi` in plugin.json, or build the library with a `plugin-abi` whose ABI is `{file}` instead of {library}"
+            ),
+        }
+    }
+}
+
 pub(super) fn between(file: &Metadata, library: &BuildInfo) -> Vec<Contradiction> {
     let mut found = Vec::new();
     if file.name.as_str() != library.name {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use serde_json::Value;
 
 use super::task::{self, Report, Stage, Task};
 use super::{COMMAND, MAX_OUTPUT_BYTES, Rehearsal, RehearsalError, Rehearsed};
@@ -24,16 +25,17 @@ const OUTPUT_PATIENCE: Duration = Duration::from_millis(200);
 
 pub(super) fn run(rehearsal: &Rehearsal<'_>) -> Rehearsed {
     let began = Instant::now();
-    let (result, output) = match start(rehearsal) {
+    let (result, config_schema, output) = match start(rehearsal) {
         Ok((mut process, output)) => {
             let result = process.watch(rehearsal, began + rehearsal.time);
             process.end();
-            (result, output.collect())
+            (result, process.config_schema, output.collect())
         }
-        Err(error) => (Err(RehearsalError::NotTried(error)), String::new()),
+        Err(error) => (Err(RehearsalError::NotTried(error)), None, String::new()),
     };
     Rehearsed {
         result,
+        config_schema,
         took: began.elapsed(),
         output,
     }
@@ -57,6 +59,7 @@ fn start(rehearsal: &Rehearsal<'_>) -> io::Result<(Process, Output)> {
         Process {
             child,
             socket: ours,
+            config_schema: None,
         },
         output,
     ))
@@ -65,6 +68,7 @@ fn start(rehearsal: &Rehearsal<'_>) -> io::Result<(Process, Output)> {
 struct Process {
     child: Child,
     socket: UnixStream,
+    config_schema: Option<Value>,
 }
 
 impl Process {
@@ -101,6 +105,8 @@ impl Process {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             plugin: rehearsal.plugin.to_string(),
             version: rehearsal.version.to_string(),
+            own_schema: rehearsal.own_schema,
+            extent: rehearsal.extent,
             settings: rehearsal.settings.clone(),
             http_client: rehearsal.http_client.clone(),
             library_bytes: rehearsal.library.len() as u64,
@@ -126,6 +132,7 @@ impl Process {
             self.socket.set_read_timeout(Some(left(deadline)?))?;
             match task::read(&mut reports)? {
                 Some(Report::Begins(begun)) => *stage = begun,
+                Some(Report::Schema(schema)) => self.config_schema = Some(schema),
                 last => return Ok(last),
             }
         }

@@ -5,16 +5,23 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plugin_abi::abi::RResult;
 use rustix::process::Signal;
 
+use super::Extent;
 use super::task::{self, Report, Stage, Task};
 use crate::http_client::HttpClient;
-use crate::plugin::library::{Library, LibraryError, Services};
+use crate::metrics::plugins::PluginMetrics;
+use crate::plugin::library::{Library, LibraryError};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
+use crate::plugin::services::{RouteNames, Services, Surroundings};
 use crate::privileges;
+
+/// Time that background tasks have to end before the process does.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// The number of the one generation that this process ever has.
 const ONLY_GENERATION: u64 = 1;
@@ -92,14 +99,35 @@ fn try_out(
             Ok(opened) => opened,
             Err(refused) => return Ok(Err(refused.to_string())),
         };
+        let mut schema = None;
+        if task.own_schema {
+            begins(Stage::Schema)?;
+            schema = match opened.config_schema() {
+                Ok(schema) => schema,
+                Err(refused) => return Ok(Err(refused.to_string())),
+            };
+        }
+        if let Some(schema) = &schema {
+            task::write(reports, &Report::Schema(schema.source().clone()))?;
+        }
+        if task.extent == Extent::Schema {
+            return Ok(Ok(()));
+        }
         begins(Stage::Load)?;
-        let services = Services {
+        // What it counts here nobody reads.
+        let metrics = PluginMetrics::default();
+        let services = Services::new(
             plugin,
-            version: Arc::new(version),
-            clock: tokio::runtime::Handle::current(),
-            http: HttpClient::new(task.http_client.clone()).for_plugin(),
-            threads_left: Arc::default(),
-        };
+            version,
+            ONLY_GENERATION,
+            Surroundings {
+                routes: RouteNames::none(),
+                metrics: &metrics,
+                http_client: &HttpClient::new(task.http_client.clone()),
+                threads_left: Arc::default(),
+            },
+        );
+        let tasks = services.tasks().clone();
         let loaded = match opened.create(services, &task.settings).await {
             Ok(loaded) => loaded,
             // The stage says the rest.
@@ -107,6 +135,12 @@ fn try_out(
             Err(refused) => return Ok(Err(refused.to_string())),
         };
         for configuration in configurations {
+            if let Some(schema) = &schema {
+                begins(Stage::Fit)?;
+                if let Err(misfit) = schema.check_raw(configuration) {
+                    return Ok(Err(misfit.to_string()));
+                }
+            }
             begins(Stage::Configure)?;
             match loaded.configure(configuration.as_slice().into()) {
                 RResult::ROk(configured) => drop(configured),
@@ -115,6 +149,8 @@ fn try_out(
         }
         begins(Stage::Unload)?;
         loaded.unload().await;
+        // One that blocks would hold up nobody but its own plugin: no reason to refuse that.
+        tasks.ended(TASKS_END_WITHIN).await;
         drop(loaded);
         Ok(Ok(()))
     })

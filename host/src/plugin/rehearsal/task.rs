@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Extent;
 use crate::http_client;
 
 /// Bytes of one line, at most: settings are the largest part of one.
@@ -19,8 +20,12 @@ pub enum Stage {
     Start,
     /// Its library is opened, and its layout checked.
     Open,
+    /// It says what a route's configuration looks like.
+    Schema,
     /// It is constructed, and its `on_load` runs.
     Load,
+    /// A route's configuration is compared with that.
+    Fit,
     /// It parses a route's configuration.
     Configure,
     /// Its `on_unload` runs.
@@ -34,6 +39,8 @@ pub(super) struct Task {
     pub(super) parent: i32,
     pub(super) plugin: String,
     pub(super) version: String,
+    pub(super) own_schema: bool,
+    pub(super) extent: Extent,
     pub(super) settings: Value,
     pub(super) http_client: http_client::Settings,
     pub(super) library_bytes: u64,
@@ -46,6 +53,8 @@ pub(super) struct Task {
 pub(super) enum Report {
     /// A stage begins.
     Begins(Stage),
+    /// The library's own schema of a route's configuration.
+    Schema(Value),
     /// The stage that has begun ended badly, and why.
     Refused(String),
     /// All of it is done.

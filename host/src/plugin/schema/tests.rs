@@ -23,6 +23,17 @@ fn check_schema(schema: &Value, expected: &str) {
 }
 
 #[test]
+fn a_schema_of_a_library_is_bounded_and_has_to_be_json() {
+    let refused = |text: &str| Schema::from_text(text).unwrap_err().to_string();
+    let long = format!("{{\"title\": \"{}\"}}", "x".repeat(MAX_SOURCE_BYTES));
+    assert!(refused(&long).contains("more than 262144"));
+    assert!(refused("{").starts_with("it is not JSON: "));
+    assert!(refused(r#"{"type": "text"}"#).starts_with("it is not a JSON Schema: /type"));
+    let schema = Schema::from_text(r#"{"required": ["a"]}"#).unwrap();
+    assert_eq!(schema.source()["required"][0], "a");
+}
+
+#[test]
 fn an_error_names_the_place_of_the_mistake() {
     let schema = json!({
         "type": "object",
@@ -49,11 +60,14 @@ fn an_error_names_the_place_of_the_mistake() {
 #[test]
 fn an_empty_configuration_counts_as_an_empty_object() {
     check(&json!({"type": "object"}), b"", "");
-    check(
-        &json!({"required": ["rate"]}),
-        b"",
-        r#"/: "rate" is a required property"#,
+    let missing = r#"/: "rate" is a required property"#;
+    check(&json!({"required": ["rate"]}), b"{}", missing);
+    let told = format!(
+        "the route gives no configuration, which stands for {{}}, and that does not fit: {missing}; \
+         give the route a `value` with what is missing"
     );
+    check(&json!({"required": ["rate"]}), b"", &told);
+    check(&json!({"required": ["rate"]}), b" \n", &told);
 }
 
 #[test]

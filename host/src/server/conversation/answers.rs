@@ -201,7 +201,7 @@ impl Serving<'_> {
     /// As far as the gateway takes it: the connection ends in any case.
     pub(super) async fn send_error_at_last(&mut self, code: err::Code) {
         if let Ok(Written::Part(part)) = self.send_error(code) {
-            let frame = self.scratch.writer.last();
+            let frame = self.scratch.answer();
             let _ = self.connection.finish_writing(frame, part).await;
         }
     }

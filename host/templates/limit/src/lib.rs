@@ -57,6 +57,10 @@ impl Configuration for Limit {
             used: Mutex::default(),
         })
     }
+
+    fn schema() -> Option<Schema> {
+        Some(schema_for!(Options))
+    }
 }
 
 impl Limit {

@@ -8,10 +8,14 @@ use std::{
 
 /// Every plugin that tests load: the name of its package and its directory in the workspace.
 const PLUGINS: &[(&str, &str)] = &[
+    ("compatible", "host/tests/fixtures/compatible"),
+    ("described", "host/tests/fixtures/described"),
     ("fault-injection", "plugins/fault-injection"),
+    ("from-tomorrow", "host/tests/fixtures/from-tomorrow"),
     ("limit-req", "plugins/limit-req"),
     ("misdeeds", "host/tests/fixtures/misdeeds"),
     ("outgoing", "host/tests/fixtures/outgoing"),
+    ("own-allocator", "host/tests/fixtures/own-allocator"),
     ("redis-session", "plugins/redis-session"),
     ("request-body-rewrite", "plugins/request-body-rewrite"),
     ("response-rewrite", "plugins/response-rewrite"),
@@ -57,15 +61,14 @@ fn build<'a>(packages: impl IntoIterator<Item = &'a str>) -> PathBuf {
     let libraries = Path::new(env!("CARGO_BIN_EXE_plugin-host"))
         .parent()
         .unwrap();
-    let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let target_dir = target_dir();
     let profile = match libraries.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = cargo();
     cargo
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--profile", profile, "--target-dir"])
+        .args(["build", "--profile", profile, "--target-dir"])
         .arg(target_dir);
     // `target/TRIPLE/debug` where a target was asked for.
     let above = libraries.parent().unwrap();
@@ -75,15 +78,34 @@ fn build<'a>(packages: impl IntoIterator<Item = &'a str>) -> PathBuf {
     for package in packages {
         cargo.args(["--package", package]);
     }
-    let output = cargo.output().unwrap();
-    assert!(
-        output.status.success(),
-        "the plugins do not build:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    succeed(&mut cargo);
     libraries.to_owned()
 }
 
-fn workspace() -> &'static Path {
+/// The cargo that runs this test, in the workspace.
+pub(super) fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(workspace())
+        .env("CARGO_TERM_QUIET", "true");
+    cargo
+}
+
+/// Runs a build, which has to succeed.
+pub(super) fn succeed(build: &mut Command) {
+    let output = build.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{build:?} fails:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The workspace's target directory.
+pub(super) fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
+}
+
+pub(super) fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

@@ -103,6 +103,11 @@ impl PluginDir {
              __attribute__((constructor)) static void on_open(void) {{ {on_open} }}\n",
             plugin_abi::build_info::ABI_VERSION
         );
+        self.compiled(name, &source, &[])
+    }
+
+    /// Adds a shared library without `plugin.json`, made by the C compiler with these flags.
+    pub(crate) fn compiled(self, name: &str, source: &str, flags: &[&str]) -> Self {
         let source_file: PathBuf = Path::new(&self.path("source.c")).into();
         fs::write(&source_file, source).unwrap();
         let directory = self.0.path().join(name);
@@ -111,6 +116,7 @@ impl PluginDir {
             .args(["-shared", "-fPIC", "-o"])
             .arg(directory.join(format!("lib{name}.so")))
             .arg(&source_file)
+            .args(flags)
             .status()
             .unwrap();
         assert!(compiled.success());

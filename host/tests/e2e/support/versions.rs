@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use super::libraries::built_plugin;
+use super::{host::install_with, libraries::built_plugin};
 
 /// A plugin as files: a library and its `plugin.json`.
 #[derive(Clone)]
@@ -44,6 +44,17 @@ pub(crate) fn named(name: &str, version: &str) -> Files {
             "abi": "^1",
         }),
     }
+}
+
+/// Puts another version of any built plugin over the one in the plugin directory, with these fields of
+/// `plugin.json` beside its own. The text of the version has five bytes.
+pub(crate) fn upgrade(plugins: &Path, plugin: &str, version: &str, fields: &Value) {
+    let mut fields = fields.clone();
+    fields["version"] = json!(version);
+    install_with(plugins, plugin, &fields, |library| {
+        let to = format!("\0version={version}\0");
+        replace(library, "\0version=0.1.0\0", &to);
+    });
 }
 
 /// Replaces a text in a library, wherever it stands, by one of the same length.

@@ -45,21 +45,33 @@ pub(crate) fn control_socket(runtime_dir: &Path) -> Option<PathBuf> {
 
 /// Asks the control socket; gives the status and the body.
 pub(crate) fn ask(runtime_dir: &Path, method: &str, target: &str) -> io::Result<(u16, Value)> {
+    let (head, body) = ask_for_text(runtime_dir, method, target, "application/json")?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((
+        status.ok_or(io::ErrorKind::InvalidData)?,
+        serde_json::from_str(&body).unwrap_or(Value::Null),
+    ))
+}
+
+/// The same for what is no JSON; gives the answer's head and its body.
+pub(crate) fn ask_for_text(
+    runtime_dir: &Path,
+    method: &str,
+    target: &str,
+    accept: &str,
+) -> io::Result<(String, String)> {
     let socket = control_socket(runtime_dir).ok_or(io::ErrorKind::NotFound)?;
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: host\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: host\r\nAccept: {accept}\r\nConnection: close\r\n\
+         Content-Length: 0\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok((
-        status.ok_or(io::ErrorKind::InvalidData)?,
-        serde_json::from_str(body).unwrap_or(Value::Null),
-    ))
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((head.to_owned(), body.to_owned()))
 }
 
 /// Every process that has this one above it, however far.

@@ -1,5 +1,5 @@
 //! What the policy of docs/abi.md promises, on a small ABI in several releases: libraries of an older
-//! release load, and what cannot fit is refused.
+//! and of a newer release load, and what cannot fit is refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ macro_rules! release {
             #[sabi(missing_field(option))]
             pub(super) struct Root {
                 #[sabi(last_prefix_field)]
-                pub(super) create: extern "C" fn() -> Thing_TO<RBox<()>>,
+                pub(super) create: extern "C" fn() -> Object,
                 $($entry)*
             }
 
@@ -60,7 +60,9 @@ macro_rules! release {
                 }
             }
 
-            extern "C" fn create() -> Thing_TO<RBox<()>> {
+            pub(super) type Object = Thing_TO<RBox<()>>;
+
+            pub(super) extern "C" fn create() -> Object {
                 Thing_TO::from_value(Implementation, TD_Opaque)
             }
 
@@ -104,6 +106,13 @@ release!(
     { extra: four }
 );
 
+release!(
+    renamed,
+    {},
+    { pub(super) another: extern "C" fn() -> u32, },
+    { another: two }
+);
+
 extern "C" fn four() -> u64 {
     4
 }
@@ -125,19 +134,50 @@ fn a_library_of_the_same_release_has_everything() {
 }
 
 #[test]
-fn a_newer_library_is_refused() {
-    let refused = root_module::<first::RootRef>(second::library()).map(|_| ());
-    assert!(
-        matches!(refused, Err(ModuleError::Layout(_))),
-        "{refused:?}"
+fn a_newer_library_loads_and_what_was_added_is_not_seen() {
+    let module = root_module::<first::RootRef>(second::library()).unwrap();
+    assert_eq!(module.create()().old(), 1);
+}
+
+#[test]
+fn what_a_newer_library_calls_on_an_older_object_is_its_own_default() {
+    let older = first::create();
+    // What passing it across does: the newer side sees the table of the older one.
+    // SAFETY: both are the same pointer to an object and a table, of which the older is a prefix of
+    // the newer; `a_newer_library_loads...` has checked that it is.
+    let seen = unsafe { std::mem::transmute::<first::Object, second::Object>(older) };
+    assert_eq!(seen.old(), 1);
+    assert_eq!(
+        seen.added(),
+        20,
+        "the default of what the other does not have"
+    );
+}
+
+/// Refuses a library in both directions, with a text that names the field and both sides of it.
+fn check_refused<M: RootModule>(library: AbiHeaderRef, expected: &str) {
+    match root_module::<M>(library).map(|_| ()) {
+        Err(ModuleError::Layout(told)) => assert_eq!(told, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_library_with_another_signature_is_refused_by_the_name_of_the_field() {
+    check_refused::<second::RootRef>(
+        changed::library(),
+        "`extra.__returns` is a `u64` in the library and `u32` in this host",
+    );
+    check_refused::<changed::RootRef>(
+        second::library(),
+        "`extra.__returns` is a `u32` in the library and `u64` in this host",
     );
 }
 
 #[test]
-fn a_library_with_another_signature_is_refused() {
-    let refused = root_module::<second::RootRef>(changed::library()).map(|_| ());
-    assert!(
-        matches!(refused, Err(ModuleError::Layout(_))),
-        "{refused:?}"
+fn a_library_with_another_name_for_a_field_is_refused_by_both_names() {
+    check_refused::<second::RootRef>(
+        renamed::library(),
+        "`Root` has `another` in the library where it has `extra` in this host",
     );
 }
