@@ -29,7 +29,7 @@ use plugin_abi::abi::{HttpFailure, IncomingObject, OutgoingObject};
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
-    sync::{OnceCell, Semaphore},
+    sync::{Semaphore, watch},
     task::JoinHandle,
 };
 
@@ -154,7 +154,7 @@ impl HttpClient {
         if !self.0.settings.enabled {
             return Err(Failed::SwitchedOff);
         }
-        let start = || Running::start().map_err(|error| error.to_string());
+        let start = || Running::start(&self.0.settings).map_err(|error| error.to_string());
         let running = self.0.running.get_or_init(start);
         running
             .as_ref()
@@ -176,7 +176,7 @@ impl PluginHttp {
     async fn send(self, request: OutgoingObject) -> Result<IncomingObject, Failed> {
         let running = self.client.running()?;
         let exchange = Exchange::read(request, &self.client.0.settings)?;
-        let sending = exchange.send(self.clone(), Arc::clone(&running.pooled));
+        let sending = exchange.send(self.clone(), running.pooled.clone());
         let sending = UntilDropped(running.handle().spawn(sending));
         sending.joined().await
     }
@@ -187,23 +187,33 @@ impl PluginHttp {
 struct Running {
     /// Taken by `drop` only.
     runtime: Option<Runtime>,
-    /// From the first request on.
-    pooled: Arc<OnceCell<Arc<Pooled>>>,
+    /// Absent until the system's certificates have been read.
+    pooled: watch::Receiver<Option<Arc<Pooled>>>,
 }
 
 impl Running {
     /// One thread, of a runtime that could have more: tokio's runtime for a single thread makes a
     /// system call for each wake-up from another thread, this one only where its thread sleeps.
-    fn start() -> io::Result<Self> {
+    fn start(settings: &Settings) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(MAX_LOOKUPS)
             .thread_name("http-client")
             .enable_all()
             .build()?;
+        let (tell, pooled) = watch::channel(None);
+        // Whoever waits for it may give up before, and the next one needs it, too.
+        let (extra_roots, room) = (settings.extra_roots.clone(), settings.max_connections);
+        let handle = runtime.handle().clone();
+        runtime.spawn_blocking(move || {
+            let connector = Connector::new(roots::tls(&extra_roots), Room::new(room));
+            let pooled = Arc::new(Pooled::new(connector));
+            handle.spawn(Arc::clone(&pooled).make_room());
+            tell.send_replace(Some(pooled));
+        });
         Ok(Self {
             runtime: Some(runtime),
-            pooled: Arc::default(),
+            pooled,
         })
     }
 
@@ -230,18 +240,11 @@ struct Pooled {
 }
 
 impl Pooled {
-    /// Reads the system's certificates, away from the thread of all requests.
-    async fn start(settings: &Settings) -> Result<Arc<Self>, Failed> {
-        let extra_roots = settings.extra_roots.clone();
-        let tls = tokio::task::spawn_blocking(move || roots::tls(&extra_roots)).await;
-        let tls = tls.map_err(|ended| Failed::NotStarted(ended.to_string()))?;
-        let connector = Connector::new(tls, Room::new(settings.max_connections));
-        let pooled = Arc::new(Self {
+    fn new(connector: Connector) -> Self {
+        Self {
             client: Mutex::new(Self::client_of(&connector)),
             connector,
-        });
-        tokio::spawn(Arc::clone(&pooled).make_room());
-        Ok(pooled)
+        }
     }
 
     fn client_of(connector: &Connector) -> Client<Connector, Full<Bytes>> {

@@ -31,7 +31,7 @@ pub const DEFAULT_MAX_BODY: u64 = 1 << 20;
 
 /// What is kept of a call's time, at most, for what the plugin does after an exchange that took too
 /// long.
-const MARGIN: Duration = Duration::from_millis(10);
+const MARGIN: Duration = Duration::from_millis(50);
 
 /// The host's client for other services. It costs nothing to have; the connections are the host's.
 ///

@@ -53,7 +53,7 @@ impl Request {
 
     /// The host's client for other services. What it is asked for ends with this call, and a
     /// little before it, so that the plugin can still answer: a tenth of what is left, at most
-    /// 10 ms.
+    /// 50 ms.
     pub fn http(&self) -> HttpClient {
         HttpClient::within(self.time_left())
     }

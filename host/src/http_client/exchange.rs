@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::client::legacy::{self, connect::capture_connection};
 use plugin_abi::abi::{IncomingObject, OutgoingObject};
 use tokio::{
-    sync::{OnceCell, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
 
@@ -109,7 +109,7 @@ impl Exchange {
     pub(super) async fn send(
         self,
         http: PluginHttp,
-        pooled: Arc<OnceCell<Arc<Pooled>>>,
+        pooled: watch::Receiver<Option<Arc<Pooled>>>,
     ) -> Result<IncomingObject, Failed> {
         let settings = http.client.settings();
         let (of_plugin, of_all) = (settings.max_requests_per_plugin, settings.max_requests);
@@ -128,11 +128,7 @@ impl Exchange {
                 })
                 .await?,
         };
-        let starting = pooled.get_or_try_init(|| Pooled::start(settings));
-        let pooled = match timeout_at(self.ends, starting).await {
-            Ok(pooled) => pooled?,
-            Err(_) => return Err(self.timeout(false)),
-        };
+        let pooled = &self.started(pooled).await?;
         let response = match self.try_once(pooled).await {
             Ok(response) => response,
             // A server may close a connection in the moment in which it is used again. What only
@@ -153,6 +149,24 @@ impl Exchange {
             max_body: self.max_body,
         };
         Ok(response::object(response, bounds, places, http.client).await)
+    }
+
+    /// The connections, once they may be made.
+    async fn started(
+        &self,
+        mut pooled: watch::Receiver<Option<Arc<Pooled>>>,
+    ) -> Result<Arc<Pooled>, Failed> {
+        let started = async {
+            let pooled = pooled.wait_for(Option::is_some).await;
+            pooled.ok().and_then(|pooled| pooled.clone())
+        };
+        match timeout_at(self.ends, started).await {
+            Ok(Some(pooled)) => Ok(pooled),
+            Ok(None) => Err(Failed::NotStarted(
+                "the system's certificates were not read to their end".to_owned(),
+            )),
+            Err(_) => Err(self.timeout(false)),
+        }
     }
 
     async fn place(

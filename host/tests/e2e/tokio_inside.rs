@@ -88,8 +88,16 @@ fn every_entry_every_poll_and_every_drop_of_a_plugin_is_inside_its_runtime() {
         .plugin_json("tokio-user", json!({ "timeout_ms": 200 }))
         .start();
     let mut gateway = host.gateway();
+    assert_eq!(said(&mut gateway, json!(["host_task"])), rewrite("done"));
+    host.log_line(&["a task goes on"]);
     // Given up at its deadline.
     assert_eq!(said(&mut gateway, json!(["forever"])), "error 1");
+    // Another library of the same version takes over.
+    let library = host.plugins().join("tokio-user/libtokio_user.so");
+    let mut bytes = fs::read(&library).unwrap();
+    bytes.push(0);
+    fs::write(&library, bytes).unwrap();
+    host.log_line(&["a configuration's state is restored"]);
     drop(gateway);
     remove(&host);
     for what in [
@@ -97,6 +105,12 @@ fn every_entry_every_poll_and_every_drop_of_a_plugin_is_inside_its_runtime() {
         "loaded",
         "configured",
         "a future is dropped",
+        "a task goes on",
+        "a task is dropped",
+        "a state is saved",
+        "a state is restored",
+        "a configuration's state is saved",
+        "a configuration's state is restored",
         "unloaded",
         "a configuration is dropped",
         "the plugin is dropped",

@@ -54,7 +54,7 @@ fn a_request_of_a_call_ends_a_little_before_the_call() {
     let library = Library::load::<Asks>("{}");
     let outcome = library.request(FakeCall::default());
     assert_eq!(failure_of(&outcome).message, "nobody is there");
-    // Of the 1,500 ms that a call has here, 10 are kept; less the time that it takes to come here.
+    // Of the 1,500 ms that a call has here, 50 are kept; less the time that it takes to come here.
     let asked = logged().remove(0);
     let within = asked.strip_prefix("fetch DELETE http://a/ within 14");
     assert!(
