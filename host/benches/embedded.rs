@@ -8,6 +8,7 @@ use std::{
 };
 
 use plugin_host::{
+    http_client::{HttpClient, Settings},
     memory::MemoryBudget,
     pipeline::{
         Pipeline,
@@ -88,6 +89,7 @@ impl Embedded {
             kept_dir: None,
             retired_memory: u64::MAX,
             metrics: Arc::default(),
+            http_client: HttpClient::new(Settings::default()),
         };
         let manager = Manager::new(options, compiler);
         let loaded = manager.load_all().await;

@@ -6,8 +6,10 @@
 //! never acts on what it reads: it binds, creates and changes nothing.
 
 mod effective;
+mod http_client;
 mod layers;
 mod listen_address;
+mod log;
 mod plugins;
 mod references;
 pub mod settings;
@@ -18,14 +20,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use layers::Layers;
 use source::File;
 use value::Written;
 
 pub use effective::Effective;
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
+pub use log::{LogConfig, LogFormat, LogRotation};
 pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
@@ -74,12 +75,36 @@ pub struct Config {
     pub response_failure: ResponseFailure,
     /// Bounds on what clients and plugins can make the host use.
     pub limits: Limits,
+    /// The client with which plugins call other services.
+    pub http_client: crate::http_client::Settings,
+    /// Why its roots of trust are fewer than the operator wants; only in a worker.
+    pub roots_problem: Option<String>,
     /// What is logged, how, and where to.
     pub log: LogConfig,
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
     file: Option<ReadFile>,
+}
+
+/// What a command that loads plugins without a host has to know.
+#[derive(Debug)]
+pub struct OfPlugins {
+    /// Directory with one directory per plugin; absolute.
+    pub directory: PathBuf,
+    /// The operator's word on single plugins.
+    pub operator: Operator,
+    /// The client with which they call other services.
+    pub http_client: crate::http_client::Settings,
+}
+
+/// What becomes of a file that a setting names and that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// It is a mistake.
+    Needed,
+    /// It is left out.
+    AsFound,
 }
 
 /// A configuration file as it was read.
@@ -131,41 +156,6 @@ pub struct Limits {
     pub quarantine_crashes: usize,
     /// The window.
     pub quarantine_window: Duration,
-}
-
-/// What is logged, how, and where to.
-#[derive(Debug, Clone)]
-pub struct LogConfig {
-    /// Directives of `tracing-subscriber`'s `EnvFilter`; known to be readable.
-    pub filter: String,
-    /// Shape of a line.
-    pub format: LogFormat,
-    /// The file to write to, absolute; standard error where absent.
-    pub file: Option<PathBuf>,
-    /// When a new file begins.
-    pub rotation: LogRotation,
-    /// How many rotated files stay, the current one included.
-    pub keep_files: usize,
-}
-
-/// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Readable text.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// When a new log file begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogRotation {
-    /// Never: one file.
-    Never,
-    /// Each hour, in UTC.
-    Hourly,
-    /// Each day, in UTC.
-    Daily,
 }
 
 /// One thing that is wrong with the configuration; the operator's to put right.
@@ -266,7 +256,17 @@ impl Config {
     /// that lead nowhere are not among it: they are kept with their plugin, in
     /// [`Config::plugins`].
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigErrors> {
-        Self::read(flags, environment, None)
+        Self::read(flags, environment, None, Files::Needed)
+    }
+
+    /// Reads the configuration again, in a worker of a host that has checked it. A file of root
+    /// certificates that cannot be read any more is left out ([`Config::roots_problem`]): without it
+    /// some servers are not trusted, without a worker nothing is served.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_again(flags: &Flags, environment: &Environment) -> Result<Self, ConfigErrors> {
+        Self::read(flags, environment, None, Files::AsFound)
     }
 
     /// Checks the configuration of a host without running it. That nobody says where to listen
@@ -275,17 +275,22 @@ impl Config {
     /// # Errors
     /// As for [`Config::load`].
     pub fn check(flags: &Flags, environment: &Environment) -> Result<Effective, ConfigErrors> {
-        Self::read(flags, environment, Some(stand_in())).map(|config| config.effective)
+        let config = Self::read(flags, environment, Some(stand_in()), Files::Needed)?;
+        Ok(config.effective)
     }
 
-    /// Reads where plugins lie and what the operator says about them, for a command that loads them
-    /// without a host.
+    /// Reads where plugins lie, what the operator says about them, and what they get from a host, for a
+    /// command that loads them without one.
     ///
     /// # Errors
     /// As for [`Config::load`].
-    pub fn plugins(flags: &Flags, from: &Environment) -> Result<(PathBuf, Operator), ConfigErrors> {
-        let config = Self::read(flags, from, Some(stand_in()))?;
-        Ok((config.plugin_dir, config.plugins.to_operator()))
+    pub fn plugins(flags: &Flags, from: &Environment) -> Result<OfPlugins, ConfigErrors> {
+        let config = Self::read(flags, from, Some(stand_in()), Files::Needed)?;
+        Ok(OfPlugins {
+            directory: config.plugin_dir,
+            operator: config.plugins.to_operator(),
+            http_client: config.http_client,
+        })
     }
 
     /// The configuration file that was read and its text, which may hold secrets.
@@ -303,6 +308,7 @@ impl Config {
         flags: &Flags,
         environment: &Environment,
         stand_in: Option<ListenAddress>,
+        files: Files,
     ) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
         let file = read_file(flags, environment, &mut problems);
@@ -317,7 +323,8 @@ impl Config {
         let listen = read_listen(&mut layers, stand_in);
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let limits = read_limits(&mut layers, blocking_threads);
-        let log = read_log(&mut layers);
+        let (http_client, roots_problem) = http_client::read(&mut layers, files);
+        let log = log::read(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
         let event_loops = read_event_loops(&mut layers);
@@ -386,6 +393,8 @@ impl Config {
                 ask_method_for_head,
                 response_failure,
                 limits,
+                http_client,
+                roots_problem,
                 log,
                 plugins,
                 effective,
@@ -639,60 +648,6 @@ fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize
         .effective
         .record(&settings::STUCK_THREADS, Some(&default), Origin::Default);
     half
-}
-
-fn read_log(layers: &mut Layers<'_>) -> LogConfig {
-    let filter = layers.value(&settings::LOG_FILTER, check_filter);
-    let format = layers.value(&settings::LOG_FORMAT, |written| {
-        value::choice(
-            written,
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        )
-    });
-    let file = read_optional(layers, &settings::LOG_FILE, value::path);
-    let rotation = layers.value(&settings::LOG_ROTATION, |written| {
-        value::choice(
-            written,
-            &[
-                ("never", LogRotation::Never),
-                ("hourly", LogRotation::Hourly),
-                ("daily", LogRotation::Daily),
-            ],
-        )
-    });
-    if rotation != LogRotation::Never && file.is_none() {
-        layers.problems.push(ConfigError::Contradiction {
-            first: settings::LOG_ROTATION.key,
-            second: settings::LOG_FILE.key,
-            reason: "only a file can be rotated: name one".to_owned(),
-        });
-    }
-    LogConfig {
-        filter,
-        format,
-        file,
-        rotation,
-        keep_files: layers.value(&settings::LOG_KEEP_FILES, whole(1, 1_000)),
-    }
-}
-
-/// The filter's parser takes any single word for a target to be logged in full, so that a mistyped
-/// `wran` would silence everything else. Here a word without `=` has to be a level.
-fn check_filter(written: &Written) -> Result<String, String> {
-    let text = written.text();
-    EnvFilter::builder()
-        .parse(&text)
-        .map_err(|error| format!("`{text}` is not a log filter: {error}"))?;
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    for word in text.split(',').filter(|word| !word.contains(['=', '['])) {
-        if !levels.contains(&word.trim().to_ascii_lowercase().as_str()) {
-            return Err(format!(
-                "`{word}` is not a log level; write one of {}, or `TARGET=LEVEL`",
-                levels.join(", ")
-            ));
-        }
-    }
-    Ok(text)
 }
 
 fn whole<T: TryFrom<u64>>(from: u64, to: u64) -> impl Fn(&Written) -> Result<T, String> {

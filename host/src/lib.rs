@@ -23,6 +23,7 @@ pub mod throttle;
 pub mod tokens;
 pub mod pipeline;
 pub mod plugin;
+pub mod http_client;
 pub mod metrics;
 pub mod current_call;
 pub mod memory;

@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     control,
     crash::{self, Quarantined},
+    http_client::HttpClient,
     keeper::{Keeper, Request},
     link::ToSupervisor,
     listen::Binding,
@@ -212,6 +213,7 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
             metrics: Arc::clone(&metrics),
+            http_client: HttpClient::new(config.http_client.clone()),
         },
         compiler,
     ));

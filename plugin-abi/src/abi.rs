@@ -18,6 +18,7 @@
 
 mod compatibility;
 mod difference;
+mod http;
 mod layout;
 
 use std::{fmt, sync::atomic::AtomicU64};
@@ -33,6 +34,10 @@ pub use abi_stable::{
     std_types::{RArc, RBox, ROption, RResult, RSlice, RStr, RString, RVec},
 };
 pub use async_ffi::FfiFuture;
+pub use http::{
+    HttpFailure, HttpFailureKind, IncomingObject, IncomingResponse, IncomingResponse_TO,
+    OutgoingObject, OutgoingRequest, OutgoingRequest_TO,
+};
 
 /// The root module that a plugin's library exports: everything else is reached from it.
 #[repr(C)]
@@ -514,6 +519,19 @@ pub trait HostServices: Send + Sync + 'static {
     fn metric(&self, metric: MetricArguments<'_>) -> RResult<MetricSeries, RString> {
         let _ = metric;
         RResult::RErr(RString::from("this host keeps no metrics of plugins"))
+    }
+
+    /// Since 1.1: sends a request to another server; the future ends when the head of the response
+    /// has arrived. Dropping it gives the request up.
+    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        drop(request);
+        FfiFuture::new(async { RResult::RErr(HttpFailure::no_client()) })
+    }
+
+    /// Since 1.1: tells that the library has stopped a runtime of its own and that so many of its
+    /// threads go on, since something blocks them.
+    fn threads_left(&self, threads: usize) {
+        let _ = threads;
     }
 }
 

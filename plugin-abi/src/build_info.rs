@@ -15,7 +15,7 @@ pub const ABI_VERSION: &str = "1.1.0";
 
 /// What has been added to the ABI since 1.0.0 and a library that uses it cannot do without, by the
 /// names that [`need!`](crate::need) marks it with.
-pub const FEATURES: &[&str] = &["metrics", "tasks", "values"];
+pub const FEATURES: &[&str] = &["http_client", "metrics", "tasks", "values"];
 
 /// Beginning of the names of the sections in a library's file that mark the [`FEATURES`] it uses;
 /// the feature's name follows.

@@ -15,7 +15,7 @@ use std::{
     panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind},
     pin::Pin,
     sync::{Arc, Once, OnceLock},
-    task::{Context, Poll},
+    task::{self, Poll},
 };
 
 use abi_stable::{
@@ -32,6 +32,7 @@ use crate::{
     },
     configuration::ConfigSchema,
     logging,
+    runtime::{self, Context, Kept},
 };
 
 /// The host that loaded this library. One library is one plugin, so it is a static of the library.
@@ -128,6 +129,11 @@ pub(crate) fn needs_tasks() {
     need!(".plugin_host.need.tasks");
 }
 
+/// Marks a library that calls other services with the host's client.
+pub(crate) fn needs_http_client() {
+    need!(".plugin_host.need.http_client");
+}
+
 /// Marks a library that counts.
 pub(crate) fn needs_metrics() {
     need!(".plugin_host.need.metrics");
@@ -177,13 +183,25 @@ extern "C" fn create<P: Plugin>(
     host: Host,
     arguments: LoadArguments,
 ) -> FfiFuture<RResult<PluginObject, Failure>> {
+    const { runtime::check(P::RUNTIME) };
     // A second host for one library would be a fault of the host's; the first one stays.
     let _ = HOST.set(host);
+    remember_panics();
+    logging::install();
+    let started = guarded(|| {
+        let started = Kept::start(P::RUNTIME, arguments.name.as_str());
+        started.map_err(|error| error_of(&error))
+    });
+    let kept = match started {
+        Ok(Ok(kept)) => kept,
+        Ok(Err(failure)) | Err(failure) => {
+            return FfiFuture::new(std::future::ready(RResult::RErr(failure)));
+        }
+    };
     FfiFuture::new(Guarded::new(
+        kept.context(),
         async move {
-            remember_panics();
-            logging::install();
-            match load::<P>(arguments).await {
+            match load::<P>(arguments, kept).await {
                 Ok(plugin) => RResult::ROk(AbiPlugin_TO::from_value(plugin, TD_Opaque)),
                 Err(error) => RResult::RErr(error_of(&error)),
             }
@@ -192,30 +210,41 @@ extern "C" fn create<P: Plugin>(
     ))
 }
 
-async fn load<P: Plugin>(arguments: LoadArguments) -> anyhow::Result<Loaded<P>> {
+async fn load<P: Plugin>(arguments: LoadArguments, kept: Kept) -> anyhow::Result<Loaded<P>> {
     let settings = serde_json::from_slice(arguments.settings.as_slice())?;
     let load = Load::new(arguments.name, arguments.version, settings);
     let mut plugin = P::default();
     plugin.on_load(&load).await?;
-    Ok(Loaded(Arc::new(DropGuarded::new(plugin))))
+    let plugin = DropGuarded::new(kept.context(), plugin);
+    Ok(Loaded(Arc::new(Living { plugin, kept })))
+}
+
+/// A plugin and the runtime that its values may need until they are gone: fields are dropped in
+/// this order.
+struct Living<P> {
+    plugin: DropGuarded<P>,
+    kept: Kept,
 }
 
 /// The host's view of a plugin.
-struct Loaded<P>(Arc<DropGuarded<P>>);
+struct Loaded<P>(Arc<Living<P>>);
 
 impl<P: Plugin> AbiPlugin for Loaded<P> {
     fn configure(&self, raw: RSlice<'_, u8>) -> RResult<ConfiguredObject, Failure> {
+        let context = self.0.kept.context();
         let configured = guarded(|| {
-            // The error is dropped in here too: that is the author's code as well.
-            let configured = self.0.get().configure(raw.as_slice());
-            configured.map_err(|error| error_of(&error))
+            context.run(|| {
+                // The error is dropped in here too: that is the author's code as well.
+                let configured = self.0.plugin.get().configure(raw.as_slice());
+                configured.map_err(|error| error_of(&error))
+            })
         });
         match configured {
             Ok(Ok(config)) => RResult::ROk(AbiConfigured_TO::from_value(
-                Configured {
-                    plugin: Arc::clone(&self.0),
-                    config: Arc::new(DropGuarded::new(config)),
-                },
+                Configured(Arc::new(Serving {
+                    config: DropGuarded::new(context, config),
+                    living: Arc::clone(&self.0),
+                })),
                 TD_Opaque,
             )),
             Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
@@ -223,39 +252,44 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
     }
 
     fn unload(&self) -> FfiFuture<()> {
-        let plugin = Arc::clone(&self.0);
+        let living = Arc::clone(&self.0);
         FfiFuture::new(Guarded::new(
-            async move { plugin.get().on_unload().await },
+            living.kept.context(),
+            async move { living.plugin.get().on_unload().await },
             |failure| log::error!("on_unload {failure}"),
         ))
     }
 
     fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
-        saved(|| self.0.get().save_state())
+        saved(&self.0.kept.context(), || self.0.plugin.get().save_state())
     }
 
     fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
-        restored(|| self.0.get().restore_state(&State::from_blob(state)))
+        let plugin = self.0.plugin.get();
+        restored(&self.0.kept.context(), || {
+            plugin.restore_state(&State::from_blob(state))
+        })
     }
 }
 
-/// The host's view of a plugin with one configuration.
-struct Configured<P: Plugin> {
-    plugin: Arc<DropGuarded<P>>,
-    config: Arc<DropGuarded<P::Config>>,
+/// A plugin with one configuration: fields are dropped in this order.
+struct Serving<P: Plugin> {
+    config: DropGuarded<P::Config>,
+    living: Arc<Living<P>>,
 }
+
+/// The host's view of a plugin with one configuration.
+struct Configured<P: Plugin>(Arc<Serving<P>>);
 
 impl<P: Plugin> AbiConfigured for Configured<P> {
     fn request(&self, call: CallObject) -> FfiFuture<Outcome> {
-        let (plugin, config) = (Arc::clone(&self.plugin), Arc::clone(&self.config));
+        let serving = Arc::clone(&self.0);
         FfiFuture::new(Guarded::new(
+            serving.living.kept.context(),
             async move {
                 let mut request = Request::new(call);
-                let verdict = match plugin
-                    .get()
-                    .request_filter(config.get(), &mut request)
-                    .await
-                {
+                let (plugin, config) = (serving.living.plugin.get(), serving.config.get());
+                let verdict = match plugin.request_filter(config, &mut request).await {
                     Ok(action) => action.into_verdict(),
                     Err(error) => Verdict::Failed(error_of(&error)),
                 };
@@ -266,15 +300,13 @@ impl<P: Plugin> AbiConfigured for Configured<P> {
     }
 
     fn response(&self, call: CallObject) -> FfiFuture<Outcome> {
-        let (plugin, config) = (Arc::clone(&self.plugin), Arc::clone(&self.config));
+        let serving = Arc::clone(&self.0);
         FfiFuture::new(Guarded::new(
+            serving.living.kept.context(),
             async move {
                 let mut response = Response::new(call);
-                let verdict = match plugin
-                    .get()
-                    .response_filter(config.get(), &mut response)
-                    .await
-                {
+                let (plugin, config) = (serving.living.plugin.get(), serving.config.get());
+                let verdict = match plugin.response_filter(config, &mut response).await {
                     Ok(()) => Verdict::Continue,
                     Err(error) => Verdict::Failed(error_of(&error)),
                 };
@@ -285,37 +317,51 @@ impl<P: Plugin> AbiConfigured for Configured<P> {
     }
 
     fn save_state(&self) -> RResult<ROption<StateBlob>, Failure> {
-        saved(|| self.plugin.get().save_config_state(self.config.get()))
+        let Serving { config, living } = &*self.0;
+        saved(&living.kept.context(), || {
+            living.plugin.get().save_config_state(config.get())
+        })
     }
 
     fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
-        let (plugin, config) = (self.plugin.get(), self.config.get());
-        restored(|| plugin.restore_config_state(config, &State::from_blob(state)))
+        let Serving { config, living } = &*self.0;
+        restored(&living.kept.context(), || {
+            let state = State::from_blob(state);
+            living
+                .plugin
+                .get()
+                .restore_config_state(config.get(), &state)
+        })
     }
 }
 
 /// What the author wants to be kept, or why nothing is.
 fn saved(
+    context: &Context,
     save: impl FnOnce() -> anyhow::Result<Option<State>>,
 ) -> RResult<ROption<StateBlob>, Failure> {
-    let saved = guarded(|| save().map_err(|error| error_of(&error)));
+    let saved = guarded(|| context.run(|| save().map_err(|error| error_of(&error))));
     match saved {
         Ok(Ok(state)) => RResult::ROk(state.map(State::into_blob).into()),
         Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
     }
 }
 
-fn restored(restore: impl FnOnce() -> anyhow::Result<()>) -> RResult<(), Failure> {
-    let restored = guarded(|| restore().map_err(|error| error_of(&error)));
+fn restored(
+    context: &Context,
+    restore: impl FnOnce() -> anyhow::Result<()>,
+) -> RResult<(), Failure> {
+    let restored = guarded(|| context.run(|| restore().map_err(|error| error_of(&error))));
     match restored {
         Ok(Ok(())) => RResult::ROk(()),
         Ok(Err(failure)) | Err(failure) => RResult::RErr(failure),
     }
 }
 
-/// A background task of the author's, as the host polls it.
+/// A background task of the author's, as the host polls it: inside of the runtime in which it was
+/// spawned.
 pub(crate) fn task_of(task: impl Future<Output = ()> + Send + 'static) -> FfiFuture<()> {
-    FfiFuture::new(Guarded::new(task, |failure| {
+    FfiFuture::new(Guarded::new(Context::of_caller(), task, |failure| {
         log::error!("a background task {failure}");
     }))
 }
@@ -351,8 +397,18 @@ fn guarded<R>(code: impl FnOnce() -> R) -> Result<R, Failure> {
     catch_unwind(AssertUnwindSafe(code)).map_err(failure_of)
 }
 
+/// What tokio says where its runtime is missing.
+const NO_RUNTIME: &str = "Tokio 1.x runtime";
+
+/// What to do about it.
+const NO_RUNTIME_HINT: &str = " (a library needs tokio's runtime: give the plugin \
+    `const RUNTIME: Runtime = Runtime::Tokio;`)";
+
 fn failure_of(payload: Box<dyn Any + Send>) -> Failure {
-    let message = take_last_panic().unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
+    let mut message = take_last_panic().unwrap_or_else(|| text_of(payload.as_ref()).to_owned());
+    if message.contains(NO_RUNTIME) {
+        message.push_str(NO_RUNTIME_HINT);
+    }
     // A payload may panic while it is dropped; it is then leaked, for want of anything better.
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(again);
@@ -415,6 +471,11 @@ fn remember(info: &PanicHookInfo<'_>) {
         format!(" at {}:{}", location.file(), location.line())
     });
     let message = format!("{}{place}", text_of(info.payload()));
+    if runtime::is_own_thread() {
+        // Nobody but the task's owner, if anybody, hears of it otherwise.
+        log::error!("a task of its own runtime panicked: {message}");
+        return;
+    }
     // Fails only while the thread is being torn down, where nobody is left to ask.
     let _ = LAST_PANIC.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
@@ -424,22 +485,28 @@ fn remember(info: &PanicHookInfo<'_>) {
 }
 
 /// A value of the author's whose drop may panic.
-struct DropGuarded<T>(Option<T>);
+struct DropGuarded<T> {
+    value: Option<T>,
+    context: Context,
+}
 
 impl<T> DropGuarded<T> {
-    fn new(value: T) -> Self {
-        Self(Some(value))
+    fn new(context: Context, value: T) -> Self {
+        Self {
+            value: Some(value),
+            context,
+        }
     }
 
     fn get(&self) -> &T {
-        self.0.as_ref().expect("taken only while it is dropped")
+        self.value.as_ref().expect("taken only while it is dropped")
     }
 }
 
 impl<T> Drop for DropGuarded<T> {
     fn drop(&mut self) {
-        let value = self.0.take();
-        if let Err(failure) = guarded(|| drop(value)) {
+        let value = self.value.take();
+        if let Err(failure) = guarded(|| self.context.run(|| drop(value))) {
             log::error!("a drop {failure}");
         }
     }
@@ -448,13 +515,15 @@ impl<T> Drop for DropGuarded<T> {
 /// A future of the author's that neither polls nor drops with a panic.
 struct Guarded<F, R> {
     future: ManuallyDrop<F>,
+    context: Context,
     on_panic: fn(Failure) -> R,
 }
 
 impl<F: Future, R> Guarded<F, R> {
-    fn new(future: F, on_panic: fn(Failure) -> R) -> Self {
+    fn new(context: Context, future: F, on_panic: fn(Failure) -> R) -> Self {
         Self {
             future: ManuallyDrop::new(future),
+            context,
             on_panic,
         }
     }
@@ -463,14 +532,15 @@ impl<F: Future, R> Guarded<F, R> {
 impl<F: Future> Future for Guarded<F, F::Output> {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<F::Output> {
         // SAFETY: `future` is pinned with the whole: it is never moved out, only polled here and
         // dropped in place in `drop`.
-        let (future, on_panic) = unsafe {
+        let (future, surroundings, on_panic) = unsafe {
             let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut *this.future), this.on_panic)
+            let future = Pin::new_unchecked(&mut *this.future);
+            (future, &this.context, this.on_panic)
         };
-        match guarded(|| future.poll(context)) {
+        match guarded(|| surroundings.run(|| future.poll(context))) {
             Ok(poll) => poll,
             Err(failure) => Poll::Ready(on_panic(failure)),
         }
@@ -480,8 +550,10 @@ impl<F: Future> Future for Guarded<F, F::Output> {
 impl<F, R> Drop for Guarded<F, R> {
     fn drop(&mut self) {
         let dropped = guarded(|| {
-            // SAFETY: dropped here and nowhere else, and not used afterwards.
-            unsafe { ManuallyDrop::drop(&mut self.future) }
+            self.context.run(|| {
+                // SAFETY: dropped here and nowhere else, and not used afterwards.
+                unsafe { ManuallyDrop::drop(&mut self.future) }
+            });
         });
         if let Err(failure) = dropped {
             log::error!("the drop of a future {failure}");

@@ -30,9 +30,10 @@
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
 //! its methods see and decide), [`values`] (what plugins leave for one another), [`configuration`],
-//! [`state`] (what one generation leaves to the next), [`time`], [`task`], [`metrics`] and [`logging`]
-//! (what the host does for a plugin), and with the feature `testing` [`testing`] (a gateway for a
-//! plugin's tests). Behind them stand [`export`] (the wrapper that keeps panics inside the library),
+//! [`state`] (what one generation leaves to the next), [`time`], [`task`], [`http_client`], [`metrics`]
+//! and [`logging`] (what the host does for a plugin), [`runtime`] (what a plugin's library may bring),
+//! and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand
+//! [`export`] (the wrapper that keeps panics inside the library),
 //! [`abi`] (the binary contract, which no author needs) and [`build_info`] (what a library says
 //! about itself before it is loaded).
 //!
@@ -41,11 +42,13 @@
 pub mod action;
 pub mod ask;
 pub mod configuration;
+pub mod http_client;
 pub mod logging;
 pub mod metrics;
 pub mod plugin;
 pub mod request;
 pub mod response;
+pub mod runtime;
 pub mod state;
 pub mod task;
 pub mod time;
@@ -75,9 +78,11 @@ pub use anyhow::{Error, Result};
 pub use ask::AskError;
 pub use configuration::Configuration;
 pub use fields::Values;
+pub use http_client::{HttpClient, HttpError, HttpErrorKind};
 pub use plugin::{Load, Plugin};
 pub use request::Request;
 pub use response::Response;
+pub use runtime::Runtime;
 pub use state::State;
 pub use values::{RequestValues, RequestValuesMut, ValueError};
 
@@ -87,8 +92,8 @@ pub use values::{RequestValues, RequestValuesMut, ValueError};
 /// lists these two beside `plugin-abi`.
 pub mod prelude {
     pub use crate::{
-        Action, AskError, Configuration, Load, Plugin, Reply, Request, Response, State,
-        export_plugin,
+        Action, AskError, Configuration, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
+        Request, Response, Runtime, State, export_plugin,
         metrics::{self, Counter, Counters, Gauge, Gauges, Histogram, Histograms},
         task::{self, Task},
         time,

@@ -12,7 +12,7 @@ use std::future::Future;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use crate::{Action, Configuration, Request, Response, State};
+use crate::{Action, Configuration, Request, Response, Runtime, State};
 
 /// A plugin: one value per loaded library, shared by all routes and all calls.
 ///
@@ -27,6 +27,10 @@ use crate::{Action, Configuration, Request, Response, State};
 pub trait Plugin: Default + Send + Sync + 'static {
     /// A route's configuration, parsed. Any `serde` type will do; `()` takes none.
     type Config: Configuration;
+
+    /// What the plugin's code finds around itself. [`Runtime::Tokio`] is for plugins that use
+    /// libraries of tokio's ecosystem, and needs the feature `tokio` of this crate.
+    const RUNTIME: Runtime = Runtime::Host;
 
     /// Runs once, before anything else: open what the plugin needs, look at its settings.
     ///

@@ -15,12 +15,11 @@ use serde_json::{Value, json};
 
 use super::output::{self, Paint};
 use super::{FAILURE, USAGE};
-use crate::config::{Config, Environment, Flags};
+use crate::config::{Config, Environment, Flags, OfPlugins};
 use crate::plugin::check::{self, Checked, CheckedPlugin, Finding, Kind, Options};
 use crate::plugin::discovery::Fault;
 use crate::plugin::metadata::FILE_NAME;
 use crate::plugin::rehearsal::{self, Rehearsed};
-use crate::plugin::settings::Operator;
 
 /// This very program, also where its file has been replaced meanwhile.
 pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -95,8 +94,8 @@ pub(super) struct RehearseArgs {}
 
 pub(super) fn check(args: &CheckArgs) -> u8 {
     let environment = Environment::of_process();
-    let operator = match operator(args, &environment) {
-        Ok(operator) => operator,
+    let configured = match of_plugins(args, &environment) {
+        Ok(configured) => configured,
         Err(reason) => return output::refuse(&reason),
     };
     let configuration = match &args.conf {
@@ -114,7 +113,8 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
         return output::refuse("--conf is for one plugin: name its directory");
     }
     let options = Options {
-        operator: &operator,
+        operator: &configured.operator,
+        http_client: &configured.http_client,
         program: (!args.no_load).then_some(Path::new(THIS_PROGRAM)),
         configuration: configuration.as_deref(),
         load_time: Duration::from_secs(args.load_time),
@@ -147,14 +147,12 @@ pub(super) fn rehearse() -> u8 {
     }
 }
 
-fn operator(args: &CheckArgs, environment: &Environment) -> Result<Operator, String> {
+fn of_plugins(args: &CheckArgs, environment: &Environment) -> Result<OfPlugins, String> {
     let flags = match &args.config {
         Some(file) => Flags::new().with_config_file(file),
         None => Flags::new(),
     };
-    Config::plugins(&flags, environment)
-        .map(|(_, operator)| operator)
-        .map_err(|errors| errors.to_string())
+    Config::plugins(&flags, environment).map_err(|errors| errors.to_string())
 }
 
 fn as_text(path: &Path, checked: &Checked, paint: Paint) -> String {

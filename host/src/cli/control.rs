@@ -343,10 +343,11 @@ fn show_status(status: &Value) -> String {
     let retired = &status["retired"];
     let _ = writeln!(
         shown,
-        "retired generations: {} still in use, {} unloaded, {} stuck; {} KiB of libraries stay mapped",
+        "retired generations: {} still in use, {} unloaded, {} stuck; {} threads left behind; {} KiB of libraries stay mapped",
         retired["draining"],
         retired["unloaded"],
         retired["stuck"],
+        retired["threads"],
         retired["mapped_bytes"].as_u64().unwrap_or(0) / 1024
     );
     let pool = &status["pool"];

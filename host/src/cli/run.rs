@@ -22,8 +22,8 @@ use crate::logging::{self, Lines};
 use crate::runtime_dir::RuntimeDir;
 use crate::supervisor::{self, Host, estate::Estate, renewal::Heir};
 
-/// Descriptors that are left to everything but connections: libraries, log, event loops, and
-/// those that the gateway leaks into its child.
+/// Descriptors that are left to everything but connections of the gateway and of the HTTP client:
+/// libraries, log, event loops, and those that the gateway leaks into its child.
 const RESERVED_DESCRIPTORS: usize = 128;
 
 /// How long a host that leaves overdue waits for its last log line.
@@ -140,7 +140,11 @@ fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
     for warning in config.effective().warnings() {
         tracing::warn!("{warning}");
     }
-    config.limits.max_connections = bound_by_descriptors(config.limits.max_connections);
+    let outgoing = match config.http_client.enabled {
+        true => config.http_client.max_connections,
+        false => 0,
+    };
+    config.limits.max_connections = bound_by_descriptors(config.limits.max_connections, outgoing);
     let to_file = config.log.file.is_some();
     let served = bind_and_serve(config, logging.lines(), estate);
     if let Err(reason) = &served {
@@ -247,8 +251,8 @@ fn adopt(config: &Config, estate: &mut Estate) -> Result<(RuntimeDir, Binding, O
 }
 
 /// Raises the limit on open files as far as allowed, and gives the number of connections that
-/// it leaves room for.
-fn bound_by_descriptors(wanted: usize) -> usize {
+/// it leaves room for, beside those to other services.
+fn bound_by_descriptors(wanted: usize, outgoing: usize) -> usize {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let before = limit.current;
@@ -264,7 +268,7 @@ fn bound_by_descriptors(wanted: usize) -> usize {
     let Some(descriptors) = limit.current else {
         return wanted;
     };
-    let room = connections_within(descriptors);
+    let room = connections_within(descriptors, outgoing);
     if room < wanted {
         tracing::warn!(
             max_connections = wanted,
@@ -276,10 +280,12 @@ fn bound_by_descriptors(wanted: usize) -> usize {
     room.min(wanted)
 }
 
-fn connections_within(descriptors: u64) -> usize {
-    usize::try_from(descriptors)
-        .unwrap_or(usize::MAX)
+/// Where descriptors are few, those to other services get no more than a quarter of them.
+fn connections_within(descriptors: u64, outgoing: usize) -> usize {
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    descriptors
         .saturating_sub(RESERVED_DESCRIPTORS)
+        .saturating_sub(outgoing.min(descriptors / 4))
         .max(1)
 }
 
@@ -416,7 +422,9 @@ mod tests {
 
     #[test]
     fn connections_leave_descriptors_for_everything_else() {
-        assert_eq!(connections_within(20_000), 19_872);
-        assert_eq!(connections_within(64), 1);
+        assert_eq!(connections_within(20_000, 0), 19_872);
+        assert_eq!(connections_within(20_000, 512), 19_360);
+        assert_eq!(connections_within(1_024, 512), 640);
+        assert_eq!(connections_within(64, 512), 1);
     }
 }

@@ -114,9 +114,9 @@ fn named(args: &SchemaArgs) -> Result<Candidate, NotFound> {
     if let Some(plugin_dir) = &args.plugin_dir {
         flags = flags.with(&settings::PLUGIN_DIR, plugin_dir);
     }
-    let (plugin_dir, _) =
+    let configured =
         Config::plugins(&flags, &Environment::of_process()).map_err(|errors| usage(&errors))?;
-    let mut discovery = crate::plugin::discovery::discover(&plugin_dir);
+    let mut discovery = crate::plugin::discovery::discover(&configured.directory);
     // By version, the highest last.
     let found = discovery.found.iter().rposition(|candidate| {
         let metadata = &candidate.metadata;
@@ -135,7 +135,7 @@ fn named(args: &SchemaArgs) -> Result<Candidate, NotFound> {
             NotFound::Plugin(format!(
                 "no plugin `{}` in {}",
                 args.plugin,
-                plugin_dir.display()
+                configured.directory.display()
             ))
         })),
     }

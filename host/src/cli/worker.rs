@@ -40,7 +40,7 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
     if let Some((path, copy)) = &attachment.start.config_file {
         flags = flags.with_config_copy(path, copy);
     }
-    let mut config = match Config::load(&flags, &Environment::of_process()) {
+    let mut config = match Config::load_again(&flags, &Environment::of_process()) {
         Ok(config) => config,
         Err(errors) => return output::refuse(&errors.to_string()),
     };
@@ -53,6 +53,12 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),
     };
+    if let Some(problem) = &config.roots_problem {
+        tracing::warn!(
+            problem,
+            "the HTTP client trusts the system's roots alone: mend --http-client-ca, then `plugin-host replace-worker`"
+        );
+    }
     let worked = worker::run(attachment, Arc::new(config));
     if let Err(error) = &worked {
         tracing::error!("{error}");

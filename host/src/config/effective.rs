@@ -84,7 +84,7 @@ impl Effective {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for table in ["", "limits", "log"] {
+        for table in ["", "http_client", "limits", "log"] {
             if !table.is_empty() {
                 writeln!(f, "\n[{table}]")?;
             }

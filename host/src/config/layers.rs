@@ -64,6 +64,12 @@ impl Layers<'_> {
         }
     }
 
+    /// Which source a setting has its value from.
+    pub(crate) fn origin(&mut self, setting: &'static Setting) -> Origin {
+        self.winner(setting, None)
+            .map_or(Origin::Default, |(_, origin)| origin)
+    }
+
     fn winner(
         &mut self,
         setting: &'static Setting,

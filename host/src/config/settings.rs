@@ -73,6 +73,7 @@ pub const GATEWAY_EXPIRY_VARIABLE: &str = "APISIX_CONF_EXPIRE_TIME";
 const SERVING: &str = "Serving";
 const PLUGINS: &str = "Plugins";
 const SECURITY: &str = "Security";
+const HTTP_CLIENT_GROUP: &str = "HTTP client";
 const LIMITS: &str = "Limits";
 const LOG: &str = "Log";
 
@@ -452,6 +453,74 @@ pub const QUARANTINE_WINDOW: Setting = Setting {
     group: LIMITS,
 };
 
+/// Whether plugins may call other services through the host.
+pub const HTTP_CLIENT: Setting = Setting {
+    key: "http_client.enabled",
+    flag: "http-client",
+    kind: Kind::Switch,
+    value_name: "BOOL",
+    default: Fallback::Text("true"),
+    help: "Let plugins call other services with the host's HTTP client; it starts with the first call. What a plugin brings itself is not touched",
+    group: HTTP_CLIENT_GROUP,
+};
+
+/// Whom they may trust beside the system's roots.
+pub const HTTP_CLIENT_CA: Setting = Setting {
+    key: "http_client.ca_file",
+    flag: "http-client-ca",
+    kind: Kind::Text,
+    value_name: "FILE",
+    default: Fallback::Described(
+        "the system's root certificates alone, or bundled ones where there are none",
+    ),
+    help: "PEM file of root certificates that the HTTP client trusts beside the system's; read when a worker starts",
+    group: HTTP_CLIENT_GROUP,
+};
+
+/// Bound on requests of all plugins.
+pub const HTTP_CLIENT_REQUESTS: Setting = Setting {
+    key: "limits.http_client_requests",
+    flag: "http-client-requests",
+    kind: Kind::Number,
+    value_name: "REQUESTS",
+    default: Fallback::Text("256"),
+    help: "Most requests of all plugins to other services at the same time; further ones wait within their own time",
+    group: LIMITS,
+};
+
+/// Bound on requests of one plugin.
+pub const HTTP_CLIENT_REQUESTS_PER_PLUGIN: Setting = Setting {
+    key: "limits.http_client_requests_per_plugin",
+    flag: "http-client-requests-per-plugin",
+    kind: Kind::Number,
+    value_name: "REQUESTS",
+    default: Fallback::Text("128"),
+    help: "Most requests of one loaded version of a plugin to other services at the same time; further ones wait within their own time",
+    group: LIMITS,
+};
+
+/// Bound on open connections to other services.
+pub const HTTP_CLIENT_CONNECTIONS: Setting = Setting {
+    key: "limits.http_client_connections",
+    flag: "http-client-connections",
+    kind: Kind::Number,
+    value_name: "CONNECTIONS",
+    default: Fallback::Text("512"),
+    help: "Most open connections of the HTTP client; where a new one finds no room, those without a request are closed",
+    group: LIMITS,
+};
+
+/// Bound on bodies to and from other services.
+pub const HTTP_CLIENT_MAX_BODY: Setting = Setting {
+    key: "limits.http_client_max_body",
+    flag: "http-client-max-body",
+    kind: Kind::Text,
+    value_name: "BYTES",
+    default: Fallback::Text("16MiB"),
+    help: "Most bytes of the body of a request to another service, and of its response's; a plugin may ask for less. KiB, MiB and GiB are understood",
+    group: LIMITS,
+};
+
 /// What is logged.
 pub const LOG_FILTER: Setting = Setting {
     key: "log.filter",
@@ -508,7 +577,7 @@ pub const LOG_KEEP_FILES: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 39] = [
+pub const ALL: [&Setting; 45] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -527,6 +596,8 @@ pub const ALL: [&Setting; 39] = [
     &GROUP,
     &STRICT_PERMISSIONS,
     &CORE_DUMPS,
+    &HTTP_CLIENT,
+    &HTTP_CLIENT_CA,
     &MAX_CONNECTIONS,
     &MAX_FRAME_BYTES,
     &MAX_EXTRA_INFO_ROUNDS,
@@ -543,6 +614,10 @@ pub const ALL: [&Setting; 39] = [
     &DRAIN_TIME,
     &QUARANTINE_CRASHES,
     &QUARANTINE_WINDOW,
+    &HTTP_CLIENT_REQUESTS,
+    &HTTP_CLIENT_REQUESTS_PER_PLUGIN,
+    &HTTP_CLIENT_CONNECTIONS,
+    &HTTP_CLIENT_MAX_BODY,
     &LOG_FILTER,
     &LOG_FORMAT,
     &LOG_FILE,

@@ -308,3 +308,10 @@ fn debug_output_of_the_whole_configuration_holds_no_secret() {
         "{shown}"
     );
 }
+
+#[test]
+fn the_http_clients_defaults_are_the_same_for_a_host_and_for_who_embeds_it() {
+    let environment = Environment::empty().with("APISIX_LISTEN_ADDRESS", "unix:/run/a.sock");
+    let config = Config::load(&Flags::new(), &environment).unwrap();
+    assert!(config.http_client == crate::http_client::Settings::default());
+}

@@ -15,6 +15,7 @@ use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
 use super::rehearsal::{self, Extent, Rehearsal, RehearsalError, Rehearsed, Stage};
 use super::settings::Operator;
+use crate::http_client;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub enum Kind {
 pub struct Options<'a> {
     /// The operator's word on plugins.
     pub operator: &'a Operator,
+    /// What the HTTP client is that plugins get while they are loaded.
+    pub http_client: &'a http_client::Settings,
     /// The program to load plugins with; none: they are not loaded.
     pub program: Option<&'a Path>,
     /// A route's configuration that each plugin has to accept.
@@ -227,6 +230,7 @@ fn check_candidate(candidate: Candidate, options: &Options<'_>) -> (CheckedPlugi
                 extent: Extent::All,
                 settings,
                 configurations,
+                http_client: options.http_client,
                 time: options.load_time,
             }
             .run();
@@ -284,6 +288,11 @@ pub fn config_schema(
         extent: Extent::Schema,
         settings: &Value::Null,
         configurations: &[],
+        // Nothing of the plugin's runs but its constructors.
+        http_client: &http_client::Settings {
+            enabled: false,
+            ..http_client::Settings::default()
+        },
         time: rehearsal::TIME,
     }
     .run();

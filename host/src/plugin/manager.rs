@@ -37,6 +37,7 @@ use super::{
 };
 use crate::{
     crash::KnownGeneration,
+    http_client::HttpClient,
     metrics::Metrics,
     pipeline::{
         self, End, Pipeline,
@@ -82,6 +83,8 @@ pub struct Options {
     pub retired_memory: u64,
     /// Where the plugins' own metrics are shown.
     pub metrics: Arc<Metrics>,
+    /// With which plugins call other services.
+    pub http_client: HttpClient,
 }
 
 /// A library is about to be opened: should that, or anything later, end the process, it has a name.
@@ -99,6 +102,7 @@ pub struct Announcement {
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::{sync::Arc, time::Duration};
 /// use plugin_host::{
+///     http_client::{HttpClient, Settings},
 ///     plugin::{
 ///         manager::{Manager, Options}, permissions::Permissions, registry::Registry,
 ///         settings::Operator,
@@ -120,6 +124,7 @@ pub struct Announcement {
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
 ///         metrics: Arc::default(),
+///         http_client: HttpClient::new(Settings::default()),
 ///     },
 ///     Arc::new(Compiler::new(registry, Arc::new(tokens))),
 /// );

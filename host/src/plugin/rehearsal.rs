@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::metadata::PluginName;
+use crate::http_client;
 
 pub use stage::perform;
 pub use task::Stage;
@@ -54,6 +55,8 @@ pub struct Rehearsal<'a> {
     pub settings: &'a Value,
     /// Routes' configurations for it to parse.
     pub configurations: &'a [&'a [u8]],
+    /// What the HTTP client is that it gets.
+    pub http_client: &'a http_client::Settings,
     /// Bound on all of it.
     pub time: Duration,
 }

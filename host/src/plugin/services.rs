@@ -1,5 +1,5 @@
 //! What the host does for one generation of a plugin: writes its log, keeps its time, polls its
-//! tasks, shows its metrics.
+//! tasks, shows its metrics, calls other services.
 //!
 //! The plugin may call it from any thread, and a panic must not leave it: nothing of the plugin's
 //! could catch it. A library keeps it for ever, so what ends with the generation is ended
@@ -8,13 +8,16 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use plugin_abi::abi::{
-    FfiFuture, HostServices, LogLevel, LogRecord, MetricArguments, MetricSeries, RResult, RStr,
-    RString, SpawnStatus,
+    FfiFuture, HostServices, HttpFailure, IncomingObject, LogLevel, LogRecord, MetricArguments,
+    MetricSeries, OutgoingObject, RResult, RStr, RString, SpawnStatus,
 };
 use semver::Version;
 use tokio::runtime::Handle;
@@ -23,6 +26,7 @@ use tracing::Level;
 use super::{metadata::PluginName, tasks::Tasks};
 use crate::{
     current_call::CurrentCall,
+    http_client::{HttpClient, PluginHttp},
     metrics::plugins::{GenerationMetrics, PluginMetrics},
 };
 
@@ -58,6 +62,21 @@ pub struct Services {
     routes: RouteNames,
     tasks: Tasks,
     metrics: Arc<GenerationMetrics>,
+    http: PluginHttp,
+    threads_left: Arc<AtomicUsize>,
+}
+
+/// What a host has for the services of all its generations.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Names of routes.
+    pub routes: RouteNames,
+    /// Where the plugins' own metrics are shown.
+    pub metrics: &'a PluginMetrics,
+    /// With which plugins call other services.
+    pub http_client: &'a HttpClient,
+    /// Counts the threads of runtimes of plugins' own that did not end with them.
+    pub threads_left: Arc<AtomicUsize>,
 }
 
 impl Services {
@@ -66,16 +85,18 @@ impl Services {
         plugin: PluginName,
         version: Version,
         number: u64,
-        routes: RouteNames,
-        metrics: &PluginMetrics,
+        surroundings: Surroundings<'_>,
     ) -> Self {
+        let metrics = surroundings.metrics;
         Self {
             metrics: metrics.begin(plugin.as_str(), &version.to_string()),
             plugin,
             version: Arc::new(version),
             clock: Handle::current(),
-            routes,
+            routes: surroundings.routes,
             tasks: Tasks::new(number),
+            http: surroundings.http_client.for_plugin(),
+            threads_left: surroundings.threads_left,
         }
     }
 
@@ -150,6 +171,24 @@ impl HostServices for Services {
     fn metric(&self, metric: MetricArguments<'_>) -> RResult<MetricSeries, RString> {
         let series = self.metrics.series(&metric);
         series.map_err(|refused| refused.to_string().into()).into()
+    }
+
+    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        let fetching = self.http.clone().fetch(request);
+        FfiFuture::new(async move { fetching.await.into() })
+    }
+
+    fn threads_left(&self, threads: usize) {
+        self.threads_left.fetch_add(threads, Ordering::Relaxed);
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            tracing::error!(
+                plugin = %self.plugin,
+                version = %self.version,
+                threads,
+                "threads of the plugin's own runtime go on after its end: something in it blocks them"
+            );
+        }));
+        debug_assert!(written.is_ok(), "the log does not panic");
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use plugin_host::{
+    http_client::{HttpClient, Settings},
     pipeline::{
         End, Pipeline,
         call::CallBox,
@@ -79,6 +80,7 @@ impl Embedded {
             kept_dir: None,
             retired_memory: u64::MAX,
             metrics: Arc::default(),
+            http_client: HttpClient::new(Settings::default()),
         };
         Self {
             manager: Manager::new(options, Arc::new(compiler)),

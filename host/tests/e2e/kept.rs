@@ -9,6 +9,7 @@ use std::{
 };
 
 use plugin_host::{
+    http_client::{HttpClient, Settings},
     keeper::{Keeper, Reloaded, Request},
     pipeline::pool::Pool,
     plugin::{
@@ -68,6 +69,7 @@ impl Directories {
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
             metrics: Arc::default(),
+            http_client: HttpClient::new(Settings::default()),
             announce: None,
         }
     }

@@ -10,6 +10,7 @@ mod libraries;
 mod program;
 pub(crate) mod resident;
 pub(crate) mod runner;
+pub(crate) mod service;
 pub(crate) mod serving;
 pub(crate) mod upstream;
 pub(crate) mod versions;

@@ -1,6 +1,6 @@
 //! What does not compile, and what the author is told.
 
-use std::process::Command;
+use std::{fs, path::Path, process::Command};
 
 /// Compiles an example of this crate with one flag more, and wants these words of the compiler.
 #[track_caller]
@@ -60,4 +60,46 @@ fn a_plugin_that_aborts_on_panic_does_not_compile_and_says_what_to_do() {
             "remove `panic = \"abort\"`",
         ],
     );
+}
+
+/// A crate of an author's own, who has read half of the guide.
+#[test]
+fn a_plugin_that_wants_tokio_without_the_feature_is_told_which() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| fs::write(directory.path().join(file), text).unwrap();
+    fs::create_dir(directory.path().join("src")).unwrap();
+    write(
+        "Cargo.toml",
+        &format!(
+            "[package]\nname = \"wants-tokio\"\nedition = \"2024\"\n\
+             [lib]\ncrate-type = [\"cdylib\"]\n\
+             [dependencies]\nplugin-abi = {{ path = {own:?} }}\n\
+             [profile.dev]\ndebug = \"line-tables-only\"\n[workspace]\n"
+        ),
+    );
+    write(
+        "src/lib.rs",
+        "use plugin_abi::prelude::*;\n\
+         #[derive(Default)]\nstruct WantsTokio;\n\
+         impl Plugin for WantsTokio {\n    type Config = ();\n    \
+             const RUNTIME: Runtime = Runtime::Tokio;\n}\n\
+         export_plugin!(WantsTokio);\n",
+    );
+    // The versions that this workspace uses, so that nothing has to be fetched.
+    fs::copy(
+        own.join("../Cargo.lock"),
+        directory.path().join("Cargo.lock"),
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO"))
+        .current_dir(directory.path())
+        .args(["build", "--offline", "--quiet", "--target-dir"])
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    let hint = r#"plugin-abi needs its feature: `features = ["tokio"]` in Cargo.toml"#;
+    assert!(said.contains(hint), "{said}");
 }

@@ -8,5 +8,6 @@ mod support;
 mod abilities;
 mod api;
 mod builds;
+mod http_client;
 mod panics;
 mod schemas;

@@ -11,8 +11,9 @@ use std::{
 use plugin_abi::{
     abi::{
         AskStatus, CallObject, ConfiguredObject, Failure, FfiFuture, Field, HostCall, HostCall_TO,
-        HostServices, HostServices_TO, List, LoadArguments, LogLevel, LogRecord, Outcome,
-        PluginObject, Question, ROption, RSlice, RStr, RVec, TD_Opaque, Text, Verdict,
+        HostServices, HostServices_TO, HttpFailure, IncomingObject, List, LoadArguments, LogLevel,
+        LogRecord, Outcome, OutgoingObject, PluginObject, Question, ROption, RResult, RSlice, RStr,
+        RVec, TD_Opaque, Text, Verdict,
     },
     export,
     prelude::Plugin,
@@ -139,6 +140,53 @@ impl HostServices for FakeHost {
             }
         }))
     }
+
+    fn fetch(
+        &self,
+        mut request: OutgoingObject,
+    ) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        let body: Vec<u8> = request.take_body().into();
+        let milliseconds = request.nanoseconds() / 1_000_000;
+        LOG.lock().unwrap().push(format!(
+            "fetch {} {} within {milliseconds} ms, at most {} bytes: {}",
+            text(request.method().as_slice()),
+            request.url(),
+            request.max_body_bytes(),
+            text(&body)
+        ));
+        for field in request.headers().iter() {
+            let (name, value) = (text(&field.name), text(&field.value));
+            LOG.lock().unwrap().push(format!("{name}: {value}"));
+        }
+        FfiFuture::new(std::future::ready(RResult::RErr(HttpFailure {
+            kind: plugin_abi::abi::HttpFailureKind::CONNECT,
+            message: "nobody is there".into(),
+        })))
+    }
+}
+
+/// A host whose only service is that it does not know of any others: what an older one is for a newer
+/// library.
+struct OlderHost;
+
+impl HostServices for OlderHost {
+    fn log_enabled(&self, _level: LogLevel, _target: RStr<'_>) -> bool {
+        false
+    }
+
+    fn log(&self, _record: LogRecord<'_>) {}
+
+    fn sleep(&self, _nanoseconds: u64) -> FfiFuture<()> {
+        FfiFuture::new(std::future::ready(()))
+    }
+}
+
+/// Sends a request through a host that has no client.
+pub(crate) fn fetch_from_an_older_host(
+    request: OutgoingObject,
+) -> RResult<IncomingObject, HttpFailure> {
+    let host = HostServices_TO::from_value(OlderHost, TD_Opaque);
+    ready(host.fetch(request))
 }
 
 type Entry = (Vec<u8>, Option<Vec<u8>>);

@@ -120,6 +120,7 @@ fn measured(report: &Report) -> String {
     for (title, measurements) in [
         ("1,000 calls a second", &report.rate),
         ("A plugin that computes for 50 us", &report.loops),
+        ("A plugin that asks another service", &report.outgoing),
     ] {
         if !measurements.is_empty() {
             text += &format!("\n### {title}\n\n{}", markdown(measurements));

@@ -202,6 +202,9 @@ impl Built {
             "libprobe_000.so",
             "libsay.so",
             "librequest_body_rewrite.so",
+            "liboutgoing.so",
+            "libredis_session.so",
+            "libtokio_user.so",
         ] {
             ensure!(
                 built.directory.join(file).exists(),

@@ -1,6 +1,7 @@
 //! Everything that is measured in one go, part by part; within a part, round by round over all servers.
 
 mod bodies;
+mod outgoing;
 mod scale;
 mod sweep;
 mod upgrades;
@@ -31,6 +32,8 @@ pub(crate) enum Only {
     Bodies,
     /// A plugin that computes, on one and on two event loops
     Loops,
+    /// Plugins that ask another service
+    Outgoing,
     /// Calls while plugins are upgraded and workers replaced
     Upgrades,
     /// 1,000 plugins and 100,000 tokens
@@ -61,6 +64,7 @@ impl Plan {
                 Only::Rate,
                 Only::Bodies,
                 Only::Loops,
+                Only::Outgoing,
                 Only::Upgrades,
                 Only::Scale,
             ],
@@ -143,6 +147,7 @@ pub(crate) struct Report {
     pub(crate) rate: Vec<Measurement>,
     pub(crate) bodies: Vec<Body>,
     pub(crate) loops: Vec<Measurement>,
+    pub(crate) outgoing: Vec<Measurement>,
     pub(crate) upgrades: Vec<Disturbed>,
     pub(crate) scale: Option<Scale>,
     pub(crate) targets: Vec<Target>,
@@ -158,6 +163,7 @@ impl Report {
             ("As fast as they can", &self.sweep),
             ("1,000 calls a second", &self.rate),
             ("A plugin that computes for 50 us", &self.loops),
+            ("A plugin that asks another service", &self.outgoing),
         ] {
             if !measurements.is_empty() {
                 text += &table(title, measurements);
@@ -204,6 +210,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
         rate: Vec::new(),
         bodies: Vec::new(),
         loops: Vec::new(),
+        outgoing: Vec::new(),
         upgrades: Vec::new(),
         scale: None,
         targets: Vec::new(),
@@ -223,6 +230,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Report> {
     }
     if plan.includes(Only::Loops) {
         report.loops = sweep::loops(plan, &built)?;
+    }
+    if plan.includes(Only::Outgoing) {
+        report.outgoing = outgoing::run(plan, &built)?;
     }
     if plan.includes(Only::Upgrades) {
         report.upgrades = upgrades::run(plan, &built)?;

@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use crate::plugin::{
     private_copy::PrivateCopy,
     registry::{Generation, Rules},
     rehearsal::{Extent, Rehearsal},
-    services::{RouteNames, Services},
+    services::{RouteNames, Services, Surroundings},
     settings::{Operator, PluginSettings},
 };
 
@@ -50,11 +50,12 @@ impl Manager {
         }
         let mapped_bytes = candidate.mapped_bytes();
         let options = Arc::clone(&self.options);
+        let threads_left = self.retired.threads_left();
         let tokens = Arc::clone(self.compiler.tokens());
         let routes = RouteNames::new(move |token| tokens.key_of(token));
         let runtime = Handle::current();
         let opening = on_a_thread_of_its_own("load", move || {
-            runtime.block_on(open(candidate, copy, &options, routes))
+            runtime.block_on(open(candidate, copy, &options, routes, threads_left))
         });
         let constructed = match tokio::time::timeout(LOAD_TIME, opening).await {
             Ok(Ok(constructed)) => constructed,
@@ -160,6 +161,7 @@ pub(super) async fn rehearse(
             settings: &settings,
             extent: Extent::All,
             configurations: &[],
+            http_client: options.http_client.settings(),
             time: LOAD_TIME,
         }
         .run();
@@ -201,6 +203,7 @@ async fn open(
     copy: Option<PrivateCopy>,
     options: &Options,
     routes: RouteNames,
+    threads_left: Arc<AtomicUsize>,
 ) -> Result<Generation, LoadErrorCause> {
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
     let copy = match copy {
@@ -224,8 +227,12 @@ async fn open(
         candidate.metadata.name.clone(),
         candidate.metadata.version.clone(),
         number,
-        routes,
-        options.metrics.plugins(),
+        Surroundings {
+            routes,
+            metrics: options.metrics.plugins(),
+            http_client: &options.http_client,
+            threads_left,
+        },
     );
     let created = library.create(services.clone(), &settings).await;
     let plugin = created.inspect_err(|_| services.end())?;

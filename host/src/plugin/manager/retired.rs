@@ -30,6 +30,7 @@ pub(super) struct Retired {
     draining: AtomicUsize,
     unloaded: AtomicUsize,
     stuck: AtomicUsize,
+    threads: Arc<AtomicUsize>,
     mapped_bytes: watch::Sender<u64>,
 }
 
@@ -42,6 +43,8 @@ pub struct RetiredCounts {
     pub unloaded: usize,
     /// In use for longer than any call may take: the plugin keeps what it should give back.
     pub stuck: usize,
+    /// Threads of runtimes of their own that did not end with them.
+    pub threads: usize,
     /// What the mapped libraries of all of them occupy, and those of versions that were opened and
     /// did not come into service.
     pub mapped_bytes: u64,
@@ -53,6 +56,7 @@ impl Default for Retired {
             draining: AtomicUsize::new(0),
             unloaded: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
+            threads: Arc::default(),
             mapped_bytes: watch::Sender::new(0),
         }
     }
@@ -93,11 +97,17 @@ impl Retired {
         }
     }
 
+    /// For those that will be retired, to count the threads that they leave.
+    pub(super) fn threads_left(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.threads)
+    }
+
     pub(super) fn counts(&self) -> RetiredCounts {
         RetiredCounts {
             draining: self.draining.load(Ordering::Relaxed),
             unloaded: self.unloaded.load(Ordering::Relaxed),
             stuck: self.stuck.load(Ordering::Relaxed),
+            threads: self.threads.load(Ordering::Relaxed),
             mapped_bytes: *self.mapped_bytes.borrow(),
         }
     }

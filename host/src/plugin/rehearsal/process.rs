@@ -108,6 +108,7 @@ impl Process {
             own_schema: rehearsal.own_schema,
             extent: rehearsal.extent,
             settings: rehearsal.settings.clone(),
+            http_client: rehearsal.http_client.clone(),
             library_bytes: rehearsal.library.len() as u64,
             configuration_bytes: rehearsal
                 .configurations

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_abi::abi::RResult;
@@ -11,11 +12,12 @@ use rustix::process::Signal;
 
 use super::Extent;
 use super::task::{self, Report, Stage, Task};
+use crate::http_client::HttpClient;
 use crate::metrics::plugins::PluginMetrics;
 use crate::plugin::library::{Library, LibraryError};
 use crate::plugin::metadata::{PluginName, parse_version};
 use crate::plugin::private_copy::PrivateCopy;
-use crate::plugin::services::{RouteNames, Services};
+use crate::plugin::services::{RouteNames, Services, Surroundings};
 use crate::privileges;
 
 /// Time that background tasks have to end before the process does.
@@ -118,8 +120,12 @@ fn try_out(
             plugin,
             version,
             ONLY_GENERATION,
-            RouteNames::none(),
-            &metrics,
+            Surroundings {
+                routes: RouteNames::none(),
+                metrics: &metrics,
+                http_client: &HttpClient::new(task.http_client.clone()),
+                threads_left: Arc::default(),
+            },
         );
         let tasks = services.tasks().clone();
         let loaded = match opened.create(services, &task.settings).await {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Extent;
+use crate::http_client;
 
 /// Bytes of one line, at most: settings are the largest part of one.
 const MAX_LINE_BYTES: u64 = 4 << 20;
@@ -41,6 +42,7 @@ pub(super) struct Task {
     pub(super) own_schema: bool,
     pub(super) extent: Extent,
     pub(super) settings: Value,
+    pub(super) http_client: http_client::Settings,
     pub(super) library_bytes: u64,
     pub(super) configuration_bytes: Vec<u64>,
 }

@@ -14,12 +14,15 @@ const PLUGINS: &[(&str, &str)] = &[
     ("from-tomorrow", "host/tests/fixtures/from-tomorrow"),
     ("limit-req", "plugins/limit-req"),
     ("misdeeds", "host/tests/fixtures/misdeeds"),
+    ("outgoing", "host/tests/fixtures/outgoing"),
     ("own-allocator", "host/tests/fixtures/own-allocator"),
+    ("redis-session", "plugins/redis-session"),
     ("request-body-rewrite", "plugins/request-body-rewrite"),
     ("response-rewrite", "plugins/response-rewrite"),
     ("say", "plugins/say"),
     ("scripted", "host/tests/fixtures/scripted"),
     ("stub", "host/tests/fixtures/stub"),
+    ("tokio-user", "host/tests/fixtures/tokio-user"),
     ("versioned", "host/tests/fixtures/versioned"),
 ];
 
