@@ -5,9 +5,11 @@
 //! table of [`settings`] names them all. This module is the only reader of the environment. It
 //! never acts on what it reads: it binds, creates and changes nothing.
 
+mod control;
 mod effective;
 mod layers;
 mod listen_address;
+mod log;
 mod plugins;
 mod references;
 pub mod settings;
@@ -18,19 +20,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use layers::Layers;
 use source::File;
 use value::Written;
 
-pub use effective::Effective;
+pub use control::{ControlConfig, ServiceManager};
+pub use effective::{Effective, InForce};
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
+pub use log::{LogConfig, LogFormat, LogRotation, check_filter};
 pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
-use crate::plugin::settings::Operator;
+use crate::plugin::{registry::Requested, settings::Operator};
 use crate::privileges::{Restrictions, RunAs, find_group};
 pub use crate::server::ResponseFailure;
 
@@ -76,6 +78,12 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, how, and where to.
     pub log: LogConfig,
+    /// Where operators and probes are answered beside the control socket.
+    pub control: ControlConfig,
+    /// Plugins without which the host is not ready.
+    pub require: Vec<Requested>,
+    /// Who started the host and wants to hear how it is; absent where nobody does.
+    pub service_manager: Option<ServiceManager>,
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
@@ -131,41 +139,6 @@ pub struct Limits {
     pub quarantine_crashes: usize,
     /// The window.
     pub quarantine_window: Duration,
-}
-
-/// What is logged, how, and where to.
-#[derive(Debug, Clone)]
-pub struct LogConfig {
-    /// Directives of `tracing-subscriber`'s `EnvFilter`; known to be readable.
-    pub filter: String,
-    /// Shape of a line.
-    pub format: LogFormat,
-    /// The file to write to, absolute; standard error where absent.
-    pub file: Option<PathBuf>,
-    /// When a new file begins.
-    pub rotation: LogRotation,
-    /// How many rotated files stay, the current one included.
-    pub keep_files: usize,
-}
-
-/// Shape of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Readable text.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-/// When a new log file begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogRotation {
-    /// Never: one file.
-    Never,
-    /// Each hour, in UTC.
-    Hourly,
-    /// Each day, in UTC.
-    Daily,
 }
 
 /// One thing that is wrong with the configuration; the operator's to put right.
@@ -317,7 +290,9 @@ impl Config {
         let listen = read_listen(&mut layers, stand_in);
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let limits = read_limits(&mut layers, blocking_threads);
-        let log = read_log(&mut layers);
+        let log = log::read(&mut layers);
+        let control = control::read(&mut layers);
+        let require = control::read_require(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
         let event_loops = read_event_loops(&mut layers);
@@ -387,6 +362,9 @@ impl Config {
                 response_failure,
                 limits,
                 log,
+                control,
+                require,
+                service_manager: ServiceManager::of(environment),
                 plugins,
                 effective,
                 file: (!file.path.as_os_str().is_empty()).then_some(ReadFile {
@@ -404,6 +382,13 @@ fn stand_in() -> ListenAddress {
         .expect("the stand-in is a short absolute path")
 }
 
+/// Whether this environment says where a host listens.
+pub fn says_where_to_listen(environment: &Environment) -> bool {
+    let own = settings::LISTEN.variable();
+    let names = [own.as_str(), settings::GATEWAY_LISTEN_VARIABLE];
+    names.iter().any(|name| environment.get_os(name).is_some())
+}
+
 /// Where a host in this environment listens: for commands that talk to a running one.
 ///
 /// # Errors
@@ -417,6 +402,27 @@ pub fn listen_address(environment: &Environment) -> Result<ListenAddress, Config
         problems: Vec::new(),
     };
     read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
+}
+
+/// Where the hosts of this user have their directories: for commands that look for running ones.
+///
+/// # Errors
+/// A source says it wrongly.
+pub fn runtime_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, ConfigErrors> {
+    let mut problems = Vec::new();
+    let file = read_file(flags, environment, &mut problems);
+    let mut layers = Layers {
+        flags,
+        environment,
+        file,
+        effective: Effective::default(),
+        problems,
+    };
+    let runtime_dir = read_runtime_dir(&mut layers);
+    match layers.problems.is_empty() {
+        true => Ok(runtime_dir),
+        false => Err(ConfigErrors(layers.problems)),
+    }
 }
 
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.
@@ -639,60 +645,6 @@ fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize
         .effective
         .record(&settings::STUCK_THREADS, Some(&default), Origin::Default);
     half
-}
-
-fn read_log(layers: &mut Layers<'_>) -> LogConfig {
-    let filter = layers.value(&settings::LOG_FILTER, check_filter);
-    let format = layers.value(&settings::LOG_FORMAT, |written| {
-        value::choice(
-            written,
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        )
-    });
-    let file = read_optional(layers, &settings::LOG_FILE, value::path);
-    let rotation = layers.value(&settings::LOG_ROTATION, |written| {
-        value::choice(
-            written,
-            &[
-                ("never", LogRotation::Never),
-                ("hourly", LogRotation::Hourly),
-                ("daily", LogRotation::Daily),
-            ],
-        )
-    });
-    if rotation != LogRotation::Never && file.is_none() {
-        layers.problems.push(ConfigError::Contradiction {
-            first: settings::LOG_ROTATION.key,
-            second: settings::LOG_FILE.key,
-            reason: "only a file can be rotated: name one".to_owned(),
-        });
-    }
-    LogConfig {
-        filter,
-        format,
-        file,
-        rotation,
-        keep_files: layers.value(&settings::LOG_KEEP_FILES, whole(1, 1_000)),
-    }
-}
-
-/// The filter's parser takes any single word for a target to be logged in full, so that a mistyped
-/// `wran` would silence everything else. Here a word without `=` has to be a level.
-fn check_filter(written: &Written) -> Result<String, String> {
-    let text = written.text();
-    EnvFilter::builder()
-        .parse(&text)
-        .map_err(|error| format!("`{text}` is not a log filter: {error}"))?;
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    for word in text.split(',').filter(|word| !word.contains(['=', '['])) {
-        if !levels.contains(&word.trim().to_ascii_lowercase().as_str()) {
-            return Err(format!(
-                "`{word}` is not a log level; write one of {}, or `TARGET=LEVEL`",
-                levels.join(", ")
-            ));
-        }
-    }
-    Ok(text)
 }
 
 fn whole<T: TryFrom<u64>>(from: u64, to: u64) -> impl Fn(&Written) -> Result<T, String> {
