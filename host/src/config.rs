@@ -5,6 +5,7 @@
 //! table of [`settings`] names them all. This module is the only reader of the environment. It
 //! never acts on what it reads: it binds, creates and changes nothing.
 
+mod control;
 mod effective;
 mod http_client;
 mod layers;
@@ -24,14 +25,15 @@ use layers::Layers;
 use source::File;
 use value::Written;
 
-pub use effective::Effective;
+pub use control::{ControlConfig, ServiceManager};
+pub use effective::{Effective, InForce};
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
-pub use log::{LogConfig, LogFormat, LogRotation};
+pub use log::{LogConfig, LogFormat, LogRotation, check_filter};
 pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
-use crate::plugin::settings::Operator;
+use crate::plugin::{registry::Requested, settings::Operator};
 use crate::privileges::{Restrictions, RunAs, find_group};
 pub use crate::server::ResponseFailure;
 
@@ -81,6 +83,12 @@ pub struct Config {
     pub roots_problem: Option<String>,
     /// What is logged, how, and where to.
     pub log: LogConfig,
+    /// Where operators and probes are answered beside the control socket.
+    pub control: ControlConfig,
+    /// Plugins without which the host is not ready.
+    pub require: Vec<Requested>,
+    /// Who started the host and wants to hear how it is; absent where nobody does.
+    pub service_manager: Option<ServiceManager>,
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
@@ -325,6 +333,8 @@ impl Config {
         let limits = read_limits(&mut layers, blocking_threads);
         let (http_client, roots_problem) = http_client::read(&mut layers, files);
         let log = log::read(&mut layers);
+        let control = control::read(&mut layers);
+        let require = control::read_require(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
         let event_loops = read_event_loops(&mut layers);
@@ -396,6 +406,9 @@ impl Config {
                 http_client,
                 roots_problem,
                 log,
+                control,
+                require,
+                service_manager: ServiceManager::of(environment),
                 plugins,
                 effective,
                 file: (!file.path.as_os_str().is_empty()).then_some(ReadFile {
@@ -413,6 +426,13 @@ fn stand_in() -> ListenAddress {
         .expect("the stand-in is a short absolute path")
 }
 
+/// Whether this environment says where a host listens.
+pub fn says_where_to_listen(environment: &Environment) -> bool {
+    let own = settings::LISTEN.variable();
+    let names = [own.as_str(), settings::GATEWAY_LISTEN_VARIABLE];
+    names.iter().any(|name| environment.get_os(name).is_some())
+}
+
 /// Where a host in this environment listens: for commands that talk to a running one.
 ///
 /// # Errors
@@ -426,6 +446,27 @@ pub fn listen_address(environment: &Environment) -> Result<ListenAddress, Config
         problems: Vec::new(),
     };
     read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
+}
+
+/// Where the hosts of this user have their directories: for commands that look for running ones.
+///
+/// # Errors
+/// A source says it wrongly.
+pub fn runtime_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, ConfigErrors> {
+    let mut problems = Vec::new();
+    let file = read_file(flags, environment, &mut problems);
+    let mut layers = Layers {
+        flags,
+        environment,
+        file,
+        effective: Effective::default(),
+        problems,
+    };
+    let runtime_dir = read_runtime_dir(&mut layers);
+    match layers.problems.is_empty() {
+        true => Ok(runtime_dir),
+        false => Err(ConfigErrors(layers.problems)),
+    }
 }
 
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.
