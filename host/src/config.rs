@@ -5,9 +5,11 @@
 //! table of [`settings`] names them all. This module is the only reader of the environment. It
 //! never acts on what it reads: it binds, creates and changes nothing.
 
+mod control;
 mod effective;
 mod http_client;
 mod layers;
+mod limits;
 mod listen_address;
 mod log;
 mod plugins;
@@ -24,14 +26,16 @@ use layers::Layers;
 use source::File;
 use value::Written;
 
-pub use effective::Effective;
+pub use control::{ControlConfig, ServiceManager};
+pub use effective::{Effective, InForce};
+pub use limits::Limits;
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
-pub use log::{LogConfig, LogFormat, LogRotation};
+pub use log::{LogConfig, LogFormat, LogRotation, check_filter};
 pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
-use crate::plugin::settings::Operator;
+use crate::plugin::{registry::Requested, settings::Operator};
 use crate::privileges::{Restrictions, RunAs, find_group};
 pub use crate::server::ResponseFailure;
 
@@ -81,6 +85,12 @@ pub struct Config {
     pub roots_problem: Option<String>,
     /// What is logged, how, and where to.
     pub log: LogConfig,
+    /// Where operators and probes are answered beside the control socket.
+    pub control: ControlConfig,
+    /// Plugins without which the host is not ready.
+    pub require: Vec<Requested>,
+    /// Who started the host and wants to hear how it is; absent where nobody does.
+    pub service_manager: Option<ServiceManager>,
     /// The operator's word on single plugins.
     pub plugins: PluginTable,
     effective: Effective,
@@ -118,44 +128,6 @@ impl fmt::Debug for ReadFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
     }
-}
-
-/// Bounds on what clients and plugins can make the host use.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Most connections at a time.
-    pub max_connections: usize,
-    /// Most bytes of data in one frame from the gateway.
-    pub max_frame_bytes: usize,
-    /// Most questions to the gateway in one call.
-    pub max_extra_info_rounds: u32,
-    /// Most prepared configurations that are kept.
-    pub max_tokens: usize,
-    /// Most bytes for frames and bodies of all connections together, beyond 64 KiB of each.
-    pub max_body_memory: usize,
-    /// Most bytes for frames and bodies of one connection.
-    pub max_connection_memory: usize,
-    /// Most bytes that the mapped libraries of retired plugins occupy before the worker is replaced.
-    pub retired_memory: usize,
-    /// Longest time from a frame's first byte to its last.
-    pub frame_read_timeout: Duration,
-    /// Longest time of one call, questions to the gateway included.
-    pub call_budget: Duration,
-    /// How long an event loop looks for the next call before it sleeps; zero for not at all.
-    pub spin: Duration,
-    /// Longest time that a plugin may hold an event loop; zero for ever.
-    pub loop_stall_limit: Duration,
-    /// Threads of the pool that may be past their time before the worker is replaced; zero for any
-    /// number.
-    pub stuck_threads: usize,
-    /// Longest time that a worker that is to be replaced waits for a quiet moment.
-    pub replace_patience: Duration,
-    /// Longest time that calls go on after the host was told to stop.
-    pub drain_time: Duration,
-    /// Deaths of workers within the window that put a plugin into quarantine.
-    pub quarantine_crashes: usize,
-    /// The window.
-    pub quarantine_window: Duration,
 }
 
 /// One thing that is wrong with the configuration; the operator's to put right.
@@ -322,9 +294,11 @@ impl Config {
 
         let listen = read_listen(&mut layers, stand_in);
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
-        let limits = read_limits(&mut layers, blocking_threads);
+        let limits = limits::read(&mut layers, blocking_threads);
         let (http_client, roots_problem) = http_client::read(&mut layers, files);
         let log = log::read(&mut layers);
+        let control = control::read(&mut layers);
+        let require = control::read_require(&mut layers);
         let conf_expire_time = read_conf_expire_time(&mut layers);
         let runtime_dir = read_runtime_dir(&mut layers);
         let event_loops = read_event_loops(&mut layers);
@@ -396,6 +370,9 @@ impl Config {
                 http_client,
                 roots_problem,
                 log,
+                control,
+                require,
+                service_manager: ServiceManager::of(environment),
                 plugins,
                 effective,
                 file: (!file.path.as_os_str().is_empty()).then_some(ReadFile {
@@ -413,6 +390,13 @@ fn stand_in() -> ListenAddress {
         .expect("the stand-in is a short absolute path")
 }
 
+/// Whether this environment says where a host listens.
+pub fn says_where_to_listen(environment: &Environment) -> bool {
+    let own = settings::LISTEN.variable();
+    let names = [own.as_str(), settings::GATEWAY_LISTEN_VARIABLE];
+    names.iter().any(|name| environment.get_os(name).is_some())
+}
+
 /// Where a host in this environment listens: for commands that talk to a running one.
 ///
 /// # Errors
@@ -426,6 +410,27 @@ pub fn listen_address(environment: &Environment) -> Result<ListenAddress, Config
         problems: Vec::new(),
     };
     read_listen(&mut layers, None).ok_or(ConfigErrors(layers.problems))
+}
+
+/// Where the hosts of this user have their directories: for commands that look for running ones.
+///
+/// # Errors
+/// A source says it wrongly.
+pub fn runtime_dir(flags: &Flags, environment: &Environment) -> Result<PathBuf, ConfigErrors> {
+    let mut problems = Vec::new();
+    let file = read_file(flags, environment, &mut problems);
+    let mut layers = Layers {
+        flags,
+        environment,
+        file,
+        effective: Effective::default(),
+        problems,
+    };
+    let runtime_dir = read_runtime_dir(&mut layers);
+    match layers.problems.is_empty() {
+        true => Ok(runtime_dir),
+        false => Err(ConfigErrors(layers.problems)),
+    }
 }
 
 /// A file that cannot be read is noted and counts as empty, so that the other sources are checked.
@@ -556,98 +561,6 @@ fn read_event_loops(layers: &mut Layers<'_>) -> usize {
 /// One loop serves several hundred thousand calls a second: the cores belong to the gateway.
 fn default_event_loops(cores: usize) -> usize {
     if cores <= 4 { 1 } else { (cores / 2).min(8) }
-}
-
-fn read_limits(layers: &mut Layers<'_>, blocking_threads: usize) -> Limits {
-    let milliseconds = Duration::from_millis;
-    let seconds = Duration::from_secs;
-    let limits = Limits {
-        max_connections: layers.value(&settings::MAX_CONNECTIONS, whole(1, 1_000_000)),
-        max_frame_bytes: layers.value(&settings::MAX_FRAME_BYTES, size(1_024, MAX_FRAME_BYTES)),
-        max_extra_info_rounds: layers.value(&settings::MAX_EXTRA_INFO_ROUNDS, whole(1, 10_000)),
-        max_tokens: layers.value(&settings::MAX_TOKENS, whole(16, 16_777_216)),
-        max_body_memory: layers.value(&settings::MAX_BODY_MEMORY, size(65_536, 1 << 40)),
-        max_connection_memory: layers
-            .value(&settings::MAX_CONNECTION_MEMORY, size(65_536, 1 << 40)),
-        retired_memory: layers.value(&settings::RETIRED_MEMORY, size(0, 1 << 40)),
-        frame_read_timeout: layers.value(&settings::FRAME_READ_TIMEOUT, |written| {
-            value::duration(written, milliseconds(10)..=seconds(600))
-        }),
-        call_budget: layers.value(&settings::CALL_BUDGET, |written| {
-            value::duration(written, milliseconds(10)..=seconds(60))
-        }),
-        spin: read_spin(layers),
-        loop_stall_limit: layers.value(&settings::LOOP_STALL_LIMIT, |written| {
-            value::duration(written, Duration::ZERO..=seconds(60))
-        }),
-        stuck_threads: read_stuck_threads(layers, blocking_threads),
-        replace_patience: layers.value(&settings::REPLACE_PATIENCE, |written| {
-            value::duration(written, Duration::ZERO..=seconds(3_600))
-        }),
-        drain_time: layers.value(&settings::DRAIN_TIME, |written| {
-            value::duration(written, Duration::ZERO..=seconds(60))
-        }),
-        quarantine_crashes: layers.value(&settings::QUARANTINE_CRASHES, whole(1, 1_000)),
-        quarantine_window: layers.value(&settings::QUARANTINE_WINDOW, |written| {
-            value::duration(written, seconds(1)..=seconds(24 * 3_600))
-        }),
-    };
-    for (setting, memory) in [
-        (&settings::MAX_BODY_MEMORY, limits.max_body_memory),
-        (
-            &settings::MAX_CONNECTION_MEMORY,
-            limits.max_connection_memory,
-        ),
-    ] {
-        if memory < limits.max_frame_bytes {
-            layers.problems.push(ConfigError::Contradiction {
-                first: setting.key,
-                second: settings::MAX_FRAME_BYTES.key,
-                reason: format!(
-                    "{memory} bytes of memory cannot hold one frame of {} bytes",
-                    limits.max_frame_bytes
-                ),
-            });
-        }
-    }
-    if limits.stuck_threads > blocking_threads {
-        layers.problems.push(ConfigError::Contradiction {
-            first: settings::STUCK_THREADS.key,
-            second: settings::BLOCKING_THREADS.key,
-            reason: format!(
-                "of {blocking_threads} threads, {} are never stuck",
-                limits.stuck_threads
-            ),
-        });
-    }
-    limits
-}
-
-/// On a single core, whoever would send the next call waits for this one to be done.
-fn read_spin(layers: &mut Layers<'_>) -> Duration {
-    let several_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-    let default = Duration::from_micros(if several_cores { 20 } else { 0 });
-    let given = layers.given(&settings::SPIN, None, |written| {
-        value::duration(written, Duration::ZERO..=Duration::from_millis(1))
-    });
-    given.unwrap_or_else(|| {
-        let written = Written::Text(format!("{}us", default.as_micros()));
-        let effective = &mut layers.effective;
-        effective.record(&settings::SPIN, Some(&written), Origin::Default);
-        default
-    })
-}
-
-fn read_stuck_threads(layers: &mut Layers<'_>, blocking_threads: usize) -> usize {
-    if let Some(given) = layers.given(&settings::STUCK_THREADS, None, whole(0, 1_024)) {
-        return given;
-    }
-    let half = (blocking_threads / 2).max(1);
-    let default = Written::Text(half.to_string());
-    layers
-        .effective
-        .record(&settings::STUCK_THREADS, Some(&default), Origin::Default);
-    half
 }
 
 fn whole<T: TryFrom<u64>>(from: u64, to: u64) -> impl Fn(&Written) -> Result<T, String> {

@@ -36,7 +36,7 @@ pub use report::{
     Address, Blamed, Cause, CrashedThread, Frame, InsidePlugin, OpenCall, Report, Rule,
     SuspectedGeneration,
 };
-pub use report_files::{MAX_REPORTS, publish};
+pub use report_files::{ENDING as REPORT_ENDING, MAX_REPORTS, publish};
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! plugin manager's affair, and whether a file is complete is the scanner's. Nothing here touches
 //! a call.
 
+mod requests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -13,20 +15,19 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
-use crate::{
-    pipeline::pool::Pool,
-    plugin::{
-        discovery::{Candidate, Problem},
-        manager::{Manager, NotQuarantined, Restored, RollbackError, Status, Vetoes},
-        registry::Missing,
-        scan::{Scan, Scanner, Seen},
-        watch::Watch,
-    },
+use crate::plugin::{
+    discovery::{Candidate, Problem},
+    manager::{Manager, PlaceProblem, Restored, Vetoes},
+    metadata::PluginName,
+    scan::{Scan, Scanner, Seen},
+    watch::Watch,
 };
+
+pub use requests::{Reloaded, Request};
 
 /// How long a plugin goes on serving after its files have gone: people replace a directory by
 /// removing it and copying another one.
@@ -39,61 +40,10 @@ pub const SETTLING_TIME: Duration = Duration::from_secs(1);
 /// Requests of operators that may wait.
 const WAITING_REQUESTS: usize = 16;
 
-/// What an operator asks for.
-#[derive(Debug)]
-pub enum Request {
-    /// Look at the plugin directory now, and try again what failed.
-    Reload {
-        /// Whether live configurations may be lost.
-        vetoes: Vetoes,
-        /// Answered when everything that was found has been tried.
-        done: oneshot::Sender<Reloaded>,
-    },
-    /// Go back to what served before.
-    Rollback {
-        /// `name` or `name@requirement`.
-        plugin: String,
-        /// Whether live configurations may be lost.
-        vetoes: Vetoes,
-        /// The version that serves now, or why not.
-        done: oneshot::Sender<Result<String, RollbackError>>,
-    },
-    /// Trust a plugin with the event loops again that was found to hold them up.
-    Unblock {
-        /// `name` or `name@requirement`.
-        plugin: String,
-        /// The generations that this was done to, or why it was not.
-        done: oneshot::Sender<Result<Vec<String>, Missing>>,
-    },
-    /// Let versions be loaded again that are in quarantine, and try them.
-    Lift {
-        /// The plugin's name.
-        plugin: String,
-        /// Answered when its files have been tried.
-        done: oneshot::Sender<Result<Reloaded, NotQuarantined>>,
-    },
-    /// Tell what there is.
-    Status {
-        /// The answer.
-        done: oneshot::Sender<Status>,
-    },
-}
-
-/// What came of a reload.
-#[derive(Debug, Default, Clone, serde::Serialize)]
-pub struct Reloaded {
-    /// Plugins that serve anew, each with its version.
-    pub loaded: Vec<String>,
-    /// What is wrong, each with the next step.
-    pub problems: Vec<String>,
-}
-
 /// Keeps the plugins of one directory.
 #[derive(Debug)]
 pub struct Keeper {
     manager: Arc<Manager>,
-    /// Told in the status.
-    pool: Pool,
     /// Away only while a look is under way: it reads files, on a blocking thread.
     eyes: Option<Eyes>,
     requests: mpsc::Receiver<Request>,
@@ -108,6 +58,8 @@ pub struct Keeper {
     failed: BTreeSet<PathBuf>,
     /// Whether the first scan has ended.
     settled: watch::Sender<bool>,
+    /// What is wrong in the directory.
+    problems: watch::Sender<Vec<PlaceProblem>>,
 }
 
 /// What sees the directory.
@@ -119,6 +71,7 @@ struct Eyes {
 
 struct Tried {
     place: PathBuf,
+    plugin: PluginName,
     result: Result<String, String>,
 }
 
@@ -146,12 +99,10 @@ impl Keeper {
         plugin_dir: &Path,
         rescan_every: Duration,
         rescan: Arc<Notify>,
-        pool: Pool,
     ) -> (Self, mpsc::Sender<Request>) {
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
         let keeper = Self {
             manager,
-            pool,
             eyes: Some(Eyes {
                 watch: Watch::new(plugin_dir, rescan_every),
                 scanner: Scanner::new(plugin_dir),
@@ -163,6 +114,7 @@ impl Keeper {
             gone: BTreeMap::new(),
             failed: BTreeSet::new(),
             settled: watch::Sender::new(false),
+            problems: watch::Sender::new(Vec::new()),
         };
         (keeper, ask)
     }
@@ -175,6 +127,11 @@ impl Keeper {
             scanner.has_handed_out(place, files);
         }
         self.failed.extend(restored.failed);
+    }
+
+    /// What is wrong in the directory, as it was seen last.
+    pub fn problems(&self) -> watch::Receiver<Vec<PlaceProblem>> {
+        self.problems.subscribe()
     }
 
     /// Ready when what the directory held at the start has been tried.
@@ -272,7 +229,13 @@ impl Keeper {
         let (eyes, scan) = looking
             .await
             .expect("a look does not panic, and its runtime lives as long as the keeper");
+        let standing = eyes.scanner.standing_problems().into_iter();
+        let standing = standing
+            .map(|(path, problem)| PlaceProblem { path, problem })
+            .collect();
         self.eyes = Some(eyes);
+        self.problems
+            .send_if_modified(|known| std::mem::replace(known, standing) != *known);
         scan
     }
 
@@ -313,8 +276,13 @@ impl Keeper {
         let manager = Arc::clone(&self.manager);
         self.loading.spawn(async move {
             let place = candidate.place.clone();
+            let plugin = candidate.metadata.name.clone();
             let result = match manager.load(candidate, vetoes).await {
                 Ok(generation) => Ok(format!("{generation:?}")),
+                Err(error) if error.is_disabled() => {
+                    tracing::warn!(plugin = %error.plugin, version = %error.version, "{error}");
+                    Err(error.to_string())
+                }
                 Err(error) => {
                     tracing::error!(
                         plugin = %error.plugin,
@@ -324,14 +292,18 @@ impl Keeper {
                     Err(error.to_string())
                 }
             };
-            Tried { place, result }
+            Tried {
+                place,
+                plugin,
+                result,
+            }
         });
     }
 
     fn finish(
         &mut self,
         tried: Result<Tried, tokio::task::JoinError>,
-    ) -> Option<Result<String, String>> {
+    ) -> Option<(PluginName, Result<String, String>)> {
         // A task that panics leaves its place busy: it is the host's fault, and in the log.
         let tried = tried
             .inspect_err(|error| tracing::error!(%error, "loading ended early"))
@@ -343,7 +315,7 @@ impl Keeper {
         };
         // Whatever changed meanwhile is due now.
         self.eyes().watch.look_again_in(Duration::ZERO);
-        Some(tried.result)
+        Some((tried.plugin, tried.result))
     }
 
     async fn take_out_what_is_gone(&mut self) {
@@ -385,54 +357,12 @@ impl Keeper {
         };
         while let Some(tried) = self.loading.join_next().await {
             match self.finish(tried) {
-                Some(Ok(loaded)) => reloaded.loaded.push(loaded),
-                Some(Err(problem)) => reloaded.problems.push(problem),
+                Some((_, Ok(loaded))) => reloaded.loaded.push(loaded),
+                Some((_, Err(problem))) => reloaded.problems.push(problem),
                 None => {}
             }
         }
         reloaded
-    }
-
-    async fn serve(&mut self, request: Request) {
-        match request {
-            Request::Reload { vetoes, done } => {
-                for place in std::mem::take(&mut self.failed) {
-                    self.eyes().scanner.forget(&place);
-                }
-                self.eyes().scanner.tell_again();
-                // Who asked may have gone away meanwhile.
-                let _ = done.send(self.reload(vetoes).await);
-            }
-            Request::Lift { plugin, done } => {
-                let lifted = match self.manager.lift(&plugin).await {
-                    Ok(lifted) => {
-                        for place in &lifted.places {
-                            self.eyes().scanner.forget(place);
-                        }
-                        Ok(self.reload(Vetoes::Count).await)
-                    }
-                    Err(error) => Err(error),
-                };
-                let _ = done.send(lifted);
-            }
-            Request::Rollback {
-                plugin,
-                vetoes,
-                done,
-            } => {
-                let rolled_back = self.manager.rollback(&plugin, vetoes).await;
-                let _ = done.send(rolled_back.map(|generation| format!("{generation:?}")));
-            }
-            Request::Unblock { plugin, done } => {
-                let _ = done.send(self.manager.lift_label(&plugin));
-            }
-            Request::Status { done } => {
-                let _ = done.send(Status {
-                    pool: Some(self.pool.in_use()),
-                    ..self.manager.status()
-                });
-            }
-        }
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::{io::Interest, net::UnixDatagram};
 
 use crate::{
     crash::{KnownGeneration, Mapping, Quarantined},
+    plugin::{disabled::DisabledPlugin, log_levels::LogLevels},
     server::handover::{MAX_BYTES_ALONG, Passed},
 };
 
@@ -96,6 +97,12 @@ pub struct Start {
     /// Builds of plugins that must not be loaded.
     #[serde(default)]
     pub quarantined: Vec<Quarantined>,
+    /// Plugins that an operator has taken out of service.
+    #[serde(default)]
+    pub disabled: Vec<DisabledPlugin>,
+    /// What an operator wants to have logged now; absent where that is what is configured.
+    #[serde(default)]
+    pub log_levels: Option<LogLevels>,
     /// Whether log lines may have colours.
     pub colours: bool,
     /// Whether to accept connections at once.
@@ -145,6 +152,8 @@ pub enum ToSupervisor {
         /// Their numbers.
         workers: Vec<u32>,
     },
+    /// How it stands with the worker, whenever that changes. Since version 2.
+    Condition(Condition),
     /// The worker should be replaced when that is convenient.
     Wish {
         /// Why, for the log.
@@ -155,6 +164,20 @@ pub enum ToSupervisor {
     /// Something that a later release says.
     #[serde(other)]
     Unknown,
+}
+
+/// How it stands with a worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Whether everything that the plugin directory held at the start has been tried, or an earlier
+    /// worker knew what serves.
+    pub scanned: bool,
+    /// Required plugins that do not serve, each with the reason.
+    pub missing: Vec<String>,
+    /// Libraries that stay mapped and serve no more.
+    pub retired_mappings: usize,
+    /// What they occupy.
+    pub retired_bytes: u64,
 }
 
 /// One end of the socket pair.

@@ -4,6 +4,9 @@
 //! keep up, or standard error is gone with the gateway, lines are lost and counted; the host goes
 //! on. This module never decides what is worth a line.
 
+mod by_size;
+mod levels;
+pub mod recent;
 mod sink;
 
 use std::io::{self, IsTerminal, Write};
@@ -11,18 +14,19 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tracing::Subscriber;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::Layered, reload};
 
 use crate::config::{LogConfig, LogFormat, LogRotation};
+use by_size::BySize;
+use recent::Recent;
 use sink::{Losses, Sink};
 
-/// What libraries say that nobody can act on; what the operator asks for wins. (The watcher of
-/// directories warns where one has gone before it was told, which is what replacing one means.)
-const QUIETENED: &str = "notify=error";
+pub use levels::Levels;
 
 /// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
 const QUEUE_LINES: usize = 8_192;
@@ -37,6 +41,8 @@ pub struct Logging {
     guard: Option<WorkerGuard>,
     losses: Losses,
     lines: Lines,
+    levels: Levels,
+    recent: Option<Recent>,
 }
 
 /// The way into the log for lines that another process has made.
@@ -44,6 +50,8 @@ pub struct Logging {
 pub struct Lines {
     queue: NonBlocking,
     colours: bool,
+    /// Where the last lines are kept; nowhere in a worker, whose lines its supervisor keeps.
+    recent: Option<Recent>,
 }
 
 impl Lines {
@@ -56,6 +64,9 @@ impl Lines {
 impl Write for Lines {
     /// Takes one whole line, or loses and counts it. Never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(recent) = &self.recent {
+            recent.take(line);
+        }
         self.queue.write(line)
     }
 
@@ -95,7 +106,7 @@ pub enum LoggingError {
 /// The log's file cannot be written, or the process has a log already.
 pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
     let colours = config.file.is_none() && io::stderr().is_terminal();
-    start(config, colours)
+    start(config, colours, Some(Recent::new(config.format)))
 }
 
 /// Sets the log of a worker up: its standard error is its supervisor's to copy into the log.
@@ -107,38 +118,66 @@ pub fn init_worker(config: &LogConfig, colours: bool) -> Result<Logging, Logging
         file: None,
         ..config.clone()
     };
-    start(&config, colours)
+    start(&config, colours, None)
 }
 
-fn start(config: &LogConfig, colours: bool) -> Result<Logging, LoggingError> {
-    let losses = Losses::default();
-    let (queue, guard) = open(config, &losses)?;
-    let filter = EnvFilter::builder()
-        .parse(format!("{QUIETENED},{}", config.filter))
-        .map_err(|source| LoggingError::Filter {
-            filter: config.filter.clone(),
-            source,
-        })?;
-    let lines_of_others = Lines {
-        queue: queue.clone(),
-        colours,
-    };
-    tracing_subscriber::registry()
-        .with(lines(config.format, queue, colours))
-        .with(filter)
+fn start(
+    config: &LogConfig,
+    colours: bool,
+    recent: Option<Recent>,
+) -> Result<Logging, LoggingError> {
+    let (subscriber, logging) = make(config, colours, recent)?;
+    subscriber
         .try_init()
         .map_err(|_| LoggingError::AlreadySet)?;
-    Ok(Logging {
+    Ok(logging)
+}
+
+/// A log, and what has to be told of events for it.
+fn make(
+    config: &LogConfig,
+    colours: bool,
+    recent: Option<Recent>,
+) -> Result<(impl Subscriber + Send + Sync, Logging), LoggingError> {
+    let losses = Losses::default();
+    let (queue, guard) = open(config, &losses)?;
+    let filter = levels::filter(&config.filter).map_err(|source| LoggingError::Filter {
+        filter: config.filter.clone(),
+        source,
+    })?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let way_in = Lines {
+        queue,
+        colours,
+        recent: recent.clone(),
+    };
+    let logging = Logging {
         guard: Some(guard),
         losses,
-        lines: lines_of_others,
-    })
+        lines: way_in.clone(),
+        recent,
+        levels: Levels::new(handle, &config.filter),
+    };
+    let subscriber = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines(config.format, way_in));
+    Ok((subscriber, logging))
 }
 
 impl Logging {
     /// The way in for lines that another process has made.
     pub fn lines(&self) -> Lines {
         self.lines.clone()
+    }
+
+    /// What is logged, to be changed while the process runs.
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
+    }
+
+    /// The last lines, where this process keeps them.
+    pub fn recent(&self) -> Option<Recent> {
+        self.recent.clone()
     }
 
     /// How many lines were lost so far, to a full queue or a failing write.
@@ -166,14 +205,13 @@ impl Drop for Logging {
     }
 }
 
-fn lines(
-    format: LogFormat,
-    queue: NonBlocking,
-    ansi: bool,
-) -> Box<dyn Layer<Registry> + Send + Sync> {
+/// What layers stand on.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+fn lines(format: LogFormat, way_in: Lines) -> Box<dyn Layer<Filtered> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(queue)
-        .with_ansi(ansi)
+        .with_ansi(way_in.colours)
+        .with_writer(move || way_in.clone())
         // It would report with a macro that panics where standard error is gone.
         .log_internal_errors(false);
     match format {
@@ -190,10 +228,20 @@ fn open(config: &LogConfig, losses: &Losses) -> Result<(NonBlocking, WorkerGuard
         .thread_name("log");
     let (queue, guard) = match &config.file {
         None => builder.finish(Sink::new(io::stderr(), config.format, losses.clone())),
-        Some(path) => {
-            let file = open_file(path.clone(), config)?;
-            builder.finish(Sink::new(file, config.format, losses.clone()))
-        }
+        Some(path) => match config.rotation {
+            LogRotation::Size(max_bytes) => {
+                let file = BySize::open(path, max_bytes, config.keep_files);
+                let file = file.map_err(|error| LoggingError::File {
+                    path: path.clone(),
+                    reason: error.to_string(),
+                })?;
+                builder.finish(Sink::new(file, config.format, losses.clone()))
+            }
+            _ => {
+                let file = open_file(path.clone(), config)?;
+                builder.finish(Sink::new(file, config.format, losses.clone()))
+            }
+        },
     };
     losses.count_queue(queue.error_counter());
     Ok((queue, guard))
@@ -214,7 +262,7 @@ fn open_file(path: PathBuf, config: &LogConfig) -> Result<RollingFileAppender, L
     // another program's `hostname.log` would be taken for one of ours and deleted.
     let builder = RollingFileAppender::builder().filename_prefix(name);
     let builder = match config.rotation {
-        LogRotation::Never => builder.rotation(Rotation::NEVER),
+        LogRotation::Never | LogRotation::Size(_) => builder.rotation(Rotation::NEVER),
         LogRotation::Hourly => builder
             .rotation(Rotation::HOURLY)
             .max_log_files(config.keep_files),

@@ -16,6 +16,7 @@ pub mod rehearsal;
 pub mod library;
 pub mod services;
 pub mod tasks;
+pub mod log_levels;
 pub mod permissions;
 pub mod private_copy;
 pub mod settings;
@@ -25,6 +26,7 @@ pub mod watch;
 pub mod scan;
 
 pub mod discovery;
+pub mod disabled;
 pub mod elf;
 pub mod metadata;
 pub mod schema;

@@ -8,11 +8,15 @@
 
 pub mod api;
 mod child;
+mod disabled;
 pub mod estate;
 mod hearing;
 mod held;
 mod post_mortem;
+mod readiness;
 pub mod renewal;
+mod requests;
+mod service_manager;
 mod succession;
 
 use std::{
@@ -35,21 +39,27 @@ use tokio::{
 
 use crate::{
     config::Config,
+    control::access::Access,
     crash::{KilledFor, KnownGeneration, Mapping, Quarantine},
-    link::{PROTOCOL, Start, ToWorker},
+    link::{Condition, PROTOCOL, Start, ToWorker},
     listen::Binding,
-    logging::Lines,
+    logging::{Levels, Lines, recent::Recent},
+    plugin::log_levels::LogLevels,
     privileges::make_directory,
     runtime_dir::RuntimeDir,
     server::{Shutdown, handover::Passed},
     shared_memory::connections::{ConnectionSlots, State},
 };
-use api::{Overview, WorkerOverview};
 use child::{Child, FromWorker, Recipe};
+use disabled::Disabled;
 use estate::Estate;
 use held::HeldConnections;
+use service_manager::Announcer;
 
 pub use child::COMMAND;
+pub use requests::{Overview, WorkerOverview};
+
+use requests::Request;
 
 /// Slots beyond twice the number of connections: during a hand-over two workers take some.
 const SPARE_SLOTS: usize = 64;
@@ -105,26 +115,12 @@ pub struct Host {
     pub runtime_dir: RuntimeDir,
     /// The log, for what workers write.
     pub log: Lines,
-}
-
-/// What operators ask the supervisor for.
-#[derive(Debug)]
-pub(crate) enum Request {
-    /// Replace the worker now.
-    Replace(oneshot::Sender<Result<(), String>>),
-    /// An operator has asked something of the worker: a standby may know it otherwise.
-    Commanded,
-    /// Go on as the program that is at [`Host::program`] now.
-    Renew(oneshot::Sender<Result<(), String>>),
-    /// Let a plugin go that is in quarantine, with a clean record.
-    Lift {
-        /// Its name.
-        plugin: String,
-        /// Told when that is done.
-        done: oneshot::Sender<()>,
-    },
-    /// Tell how it stands with the workers.
-    Overview(oneshot::Sender<Overview>),
+    /// What is logged.
+    pub levels: Levels,
+    /// The last lines of it.
+    pub recent: Option<Recent>,
+    /// Lets in who asks over the network, where somebody may.
+    pub access: Option<Access>,
 }
 
 /// Serves until told to stop, and the last worker has ended; goes on with an estate where there is
@@ -134,7 +130,7 @@ pub(crate) enum Request {
 /// # Errors
 /// It could not start.
 pub fn run(
-    host: Host,
+    mut host: Host,
     estate: Option<Estate>,
     shutdown: watch::Receiver<Shutdown>,
     rescan: Arc<Notify>,
@@ -146,7 +142,14 @@ pub fn run(
     runtime.block_on(async {
         let (events, from_workers) = mpsc::channel(WAITING_EVENTS);
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
-        let (program, arguments) = (host.program.clone(), host.arguments.clone());
+        let api = api::Parts {
+            program: host.program.clone(),
+            arguments: host.arguments.clone().into(),
+            config: Arc::clone(&host.config),
+            access: host.access.take().map(Arc::new),
+            listeners: api::Listeners::default(),
+            log: api::Log::new(host.recent.take()),
+        };
         let supervisor = match estate {
             None => Supervisor::new(host, events)?,
             Some(estate) => Supervisor::resume(host, estate, events)
@@ -159,8 +162,8 @@ pub fn run(
                 supervisor: ask,
                 serving: supervisor.serving_path.subscribe(),
                 may_command: supervisor.may_command.subscribe(),
-                program,
-                arguments: arguments.into(),
+                reports: supervisor.runtime_dir.shared().join(post_mortem::REPORTS),
+                parts: Arc::new(api),
             },
         );
         supervisor
@@ -218,6 +221,14 @@ struct Supervisor {
     counts: Counts,
     /// Builds of plugins that have ended too many workers.
     quarantine: Quarantine,
+    /// Plugins that operators have taken out of service.
+    disabled: Disabled,
+    /// What is logged.
+    levels: Levels,
+    /// What operators want to have logged, where that is not what is configured.
+    wanted_levels: Option<LogLevels>,
+    /// Tells the service manager, where one has started the host.
+    announcer: Option<Announcer>,
     /// Reports of deaths that are being written.
     reports: Vec<JoinHandle<()>>,
 }
@@ -249,6 +260,8 @@ struct Worker {
     killed_for: Option<KilledFor>,
     /// Since when it wants to be replaced.
     wish: Option<Instant>,
+    /// How it stands with it, once it has said so.
+    condition: Condition,
 }
 
 impl Worker {
@@ -263,6 +276,7 @@ impl Worker {
             mappings: Vec::new(),
             killed_for: None,
             wish: None,
+            condition: Condition::default(),
         }
     }
 
@@ -322,6 +336,7 @@ impl Supervisor {
         events: mpsc::Sender<(u32, FromWorker)>,
     ) -> Result<Self, SupervisorError> {
         let config = host.config;
+        let disabled = Disabled::read(host.runtime_dir.shared());
         let config_file = copy_configuration(&config, host.runtime_dir.private())
             .map_err(failed("a copy of the configuration"))?;
         Ok(Self {
@@ -356,6 +371,10 @@ impl Supervisor {
                 config.limits.quarantine_window,
             ),
             reports: Vec::new(),
+            disabled,
+            levels: host.levels,
+            wanted_levels: None,
+            announcer: config.service_manager.clone().map(Announcer::new),
         })
     }
 
@@ -448,6 +467,8 @@ impl Supervisor {
                 private_dir: private_dir.clone(),
                 kept_dir: kept_dir(&self.runtime_dir),
                 quarantined: self.quarantine.list().to_vec(),
+                disabled: self.disabled.list().to_vec(),
+                log_levels: self.wanted_levels.clone(),
                 colours: self.log.has_colours(),
                 journals: self
                     .journals
@@ -509,6 +530,7 @@ impl Supervisor {
     fn stop(&mut self, how: Shutdown) {
         let time = self.config.limits.drain_time.saturating_sub(BURIAL_TIME);
         self.stopping = Some(Instant::now() + time);
+        self.announce();
         self.start_at = None;
         let successor = how == Shutdown::HandedOver;
         for (number, worker) in &mut self.workers {
@@ -532,55 +554,9 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, request: Request) {
-        match request {
-            Request::Replace(asked) => self.replace(Some(asked)),
-            Request::Commanded => {
-                if self.standby.is_some() {
-                    self.discard_spares();
-                }
-            }
-            Request::Renew(asked) => {
-                let _ = asked.send(self.begin_to_renew());
-            }
-            Request::Lift { plugin, done } => {
-                self.quarantine.lift(&plugin);
-                let _ = done.send(());
-            }
-            Request::Overview(asked) => {
-                let _ = asked.send(self.overview());
-            }
-        }
-    }
-
-    fn overview(&self) -> Overview {
-        Overview {
-            workers: self
-                .workers
-                .iter()
-                .map(|(number, worker)| WorkerOverview {
-                    worker: *number,
-                    pid: worker.child.pid.as_raw_nonzero().get(),
-                    phase: worker.phase.name(),
-                    version: worker.version.clone(),
-                    uptime_seconds: worker.child.started.elapsed().as_secs(),
-                })
-                .collect(),
-            connections: self.connections.len(),
-            idle_connections: self.connections.count(State::Idle),
-            open_calls: self.connections.count(State::InCall),
-            quarantined: self.quarantine.list().to_vec(),
-            release: env!("CARGO_PKG_VERSION"),
-            renewals: self.counts.renewals,
-            crashes: self.counts.crashes,
-            replacements: self.counts.replacements,
-            calls_lost: self.counts.calls_lost,
-            connections_cut: self.counts.connections_cut,
-        }
-    }
-
     /// Whoever takes too long is ended; whoever wants to be replaced is, when the moment is quiet.
     fn look_around(&mut self) {
+        self.announce();
         let leave_time = LEAVE_TIME + self.config.limits.call_budget;
         for (number, worker) in &mut self.workers {
             if let Phase::Leaving(since) = worker.phase
@@ -621,18 +597,6 @@ impl Supervisor {
     fn tell_serving(&self, message: ToWorker) {
         if let Some(worker) = self.serving.and_then(|number| self.workers.get(&number)) {
             worker.child.tell(message);
-        }
-    }
-}
-
-impl Phase {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Ready => "ready",
-            Self::Serving => "serving",
-            Self::Leaving(_) => "leaving",
-            Self::Stopping => "stopping",
         }
     }
 }

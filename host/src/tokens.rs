@@ -32,7 +32,10 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::mpsc, time::Instant};
 
-use crate::{pipeline::chain::Chain, shared_memory::connections::ConnectionSlots};
+use crate::{
+    pipeline::{PluginFailure, chain::Chain},
+    shared_memory::connections::ConnectionSlots,
+};
 use compile::Refused;
 use journal::{Journal, Reader};
 use keeping::Keeping;
@@ -73,7 +76,8 @@ impl Prepared {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of configuration.
+    pub fn bytes(&self) -> usize {
         let plugins = self.plugins.iter();
         self.key.len()
             + plugins
@@ -124,6 +128,21 @@ impl Token {
     /// What it means now.
     pub fn chain(&self) -> ChainState {
         self.meaning.state()
+    }
+
+    /// Has the plugin that failed on a call remember it.
+    pub fn remember_failure(&self, request_id: u32, failure: &PluginFailure) {
+        let ChainState::Ready(chain) = self.chain() else {
+            return;
+        };
+        let generations = chain.links.iter().map(|link| link.configured.generation());
+        for generation in generations {
+            if generation.name().as_str() == failure.plugin
+                && *generation.version() == failure.version
+            {
+                generation.remember_failure(&self.key(), request_id, &failure.reason);
+            }
+        }
     }
 
     /// Waits until it is known what it means.
@@ -425,6 +444,12 @@ impl Tokens {
             table.remove(*number);
         }
         expired.len()
+    }
+
+    /// How long nobody has used a token.
+    pub fn idle_time(&self, token: &Token, now: Instant) -> Duration {
+        let last_used = token.last_used.load(Ordering::Relaxed);
+        Duration::from_millis(self.millis(now).saturating_sub(last_used))
     }
 
     /// How long a token lives after its last use.

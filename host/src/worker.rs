@@ -5,6 +5,7 @@
 //! the socket's file.
 
 pub mod attachment;
+mod condition;
 mod inheritance;
 
 use std::{
@@ -26,17 +27,18 @@ use inheritance::Testament;
 
 use crate::{
     config::Config,
-    control,
+    control::{self, worker::Desk},
     crash::{self, Quarantined},
     http_client::HttpClient,
-    keeper::{Keeper, Request},
+    keeper::Keeper,
     link::ToSupervisor,
     listen::Binding,
+    logging::Levels,
     memory::MemoryBudget,
     metrics::Metrics,
     pipeline::{Pipeline, pool::Pool},
     plugin::{
-        manager::{Announcement, Manager, Options},
+        manager::{Announcement, KeptOut, Manager, Options},
         metadata::{Build, Digest, PluginName},
         permissions::Permissions,
         registry::Registry,
@@ -75,6 +77,9 @@ const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_s
 /// Mappings in one message.
 const MAPPINGS_AT_ONCE: usize = 256;
 
+/// The version of the link from which on a supervisor hears how it stands with its worker.
+const SINCE_CONDITION: u32 = 2;
+
 /// What a worker leaves of the drain time to its own end, after which the supervisor kills it.
 const LEAVING_TIME: Duration = Duration::from_millis(100);
 
@@ -105,20 +110,24 @@ pub enum WorkerError {
 ///
 /// # Errors
 /// It could not start, or an event loop failed.
-pub fn run(attachment: Attachment, config: Arc<Config>) -> Result<(), WorkerError> {
+pub fn run(attachment: Attachment, config: Arc<Config>, levels: Levels) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(config.blocking_threads + THREADS_OF_OUR_OWN)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
-    let result = control.block_on(work(attachment, &config));
+    let result = control.block_on(work(attachment, &config, levels));
     // Plugins may sit on the pool's threads; the process ends without waiting for them.
     control.shutdown_background();
     result
 }
 
-async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerError> {
+async fn work(
+    mut attachment: Attachment,
+    config: &Config,
+    levels: Levels,
+) -> Result<(), WorkerError> {
     threads::follow_in(attachment.threads.clone());
     if let Err(error) = crash::install(&attachment.threads) {
         tracing::warn!(%error, "a crash will leave no record of its own");
@@ -218,7 +227,12 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         compiler,
     ));
     tokio::spawn(wish_beyond_budget(manager.over_budget(), tell.clone()));
-    let restored = manager.restore(builds(&attachment.start.quarantined)).await;
+    let kept_out = KeptOut {
+        quarantined: builds(&attachment.start.quarantined),
+        disabled: std::mem::take(&mut attachment.start.disabled),
+    };
+    let restored = manager.restore(kept_out).await;
+    let knows = !restored.serving.is_empty();
     tokio::spawn(inheritance::leave_states(
         Arc::clone(&manager),
         shared,
@@ -238,14 +252,32 @@ async fn work(mut attachment: Attachment, config: &Config) -> Result<(), WorkerE
         &config.plugin_dir,
         config.rescan_interval,
         rescan,
-        pool,
     );
     keeper.resume(restored);
     let settled = keeper.settled();
+    if attachment.start.protocol >= SINCE_CONDITION {
+        let require = config.require.clone();
+        tokio::spawn(condition::keep_told(
+            Arc::clone(&manager),
+            require,
+            knows,
+            keeper.settled(),
+            tell.clone(),
+        ));
+    }
+    let desk = Desk {
+        keeper: requests,
+        manager: Arc::clone(&manager),
+        tokens: Arc::clone(&tokens),
+        pool,
+        problems: keeper.problems(),
+        levels,
+        metrics,
+    };
     tokio::spawn(keeper.run());
     tokio::spawn(say_ready(settled, Arc::clone(&tokens), tell.clone()));
     // Dropped at the end, which removes the socket if it is still ours.
-    let _control = serve_control(&attachment.start.private_dir, requests, metrics);
+    let _control = serve_control(&attachment.start.private_dir, desk);
 
     let stop = |state: &Shutdown| matches!(state, Shutdown::Drain | Shutdown::HandedOver);
     tokio::select! {
@@ -484,11 +516,7 @@ fn limits_of(config: &Config) -> Limits {
 
 /// Opens this worker's own control socket, which only the supervisor asks. Without one the worker
 /// serves all the same, and says so.
-fn serve_control(
-    private_dir: &Path,
-    requests: mpsc::Sender<Request>,
-    metrics: Arc<Metrics>,
-) -> Option<Binding> {
+fn serve_control(private_dir: &Path, desk: Desk) -> Option<Binding> {
     let path = control::socket_path(private_dir);
     let bound = AddressLock::open(private_dir)
         .map_err(|error| error.to_string())
@@ -498,7 +526,7 @@ fn serve_control(
         });
     match bound {
         Ok((binding, listener)) => {
-            tokio::spawn(control::serve(listener, requests, metrics));
+            tokio::spawn(control::worker::serve(listener, desk));
             Some(binding)
         }
         Err(error) => {

@@ -30,34 +30,6 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// Where some bytes of a message are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct Place {
-    /// Where they start, in bytes from the start of the frame's data.
-    pub start: u32,
-    /// How many they are.
-    pub len: u32,
-}
-
-impl Place {
-    /// The bytes that are there, in the data that this is a place of; none in data that is too short for it.
-    #[must_use]
-    #[inline]
-    pub fn of(self, data: &[u8]) -> &[u8] {
-        let rest = data.get(self.start as usize..).unwrap_or_default();
-        rest.get(..self.len as usize).unwrap_or_default()
-    }
-}
-
-/// Where an [`Entry`] is: what stays usable when the message itself has been put away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub struct EntryPlaces {
-    /// The name; no bytes if the sender left it out.
-    pub name: Place,
-    /// The value, if there is one.
-    pub value: Option<Place>,
-}
-
 /// A received list of entries, in the order in which they were sent. An absent list is an empty one.
 #[derive(Clone, Copy, Default)]
 pub struct Entries<'a> {
@@ -129,12 +101,8 @@ impl<'a> EntriesIter<'a> {
     #[inline]
     fn at(&mut self, index: usize) -> Entry<'a> {
         let read = self.reader.read(self.list.uoffset_at(index));
-        let places = read.expect("each entry was read when the message was verified");
-        let data = self.reader.data;
-        Entry {
-            name: data.at(places.name),
-            value: places.value.map(|value| data.at(value)),
-        }
+        read.expect("each entry was read when the message was verified")
+            .0
     }
 }
 
@@ -192,50 +160,41 @@ impl<'a> EntryReader<'a> {
         Self { data, last: None }
     }
 
-    /// The entry that the uoffset at this place points to.
-    #[inline(always)]
-    pub(crate) fn read(&mut self, uoffset_at: usize) -> Result<EntryPlaces, Fault> {
+    /// The entry that the uoffset at this place points to, and its apparent size.
+    #[inline]
+    pub(crate) fn read(&mut self, uoffset_at: usize) -> Result<(Entry<'a>, usize), Fault> {
         let at = self.data.target(uoffset_at)?;
         let vtable_at = self.data.vtable_at(at)?;
-        let layout = match &self.last {
+        let layout = match self.last {
             Some(layout) if layout.vtable_at == vtable_at => layout,
-            _ => self.last.insert(EntryLayout::read(self.data, vtable_at)?),
+            _ => *self.last.insert(EntryLayout::read(self.data, vtable_at)?),
         };
-        let text = |place: usize| match place {
-            0 => Ok(None),
-            place => self.data.place(at + place).map(Some),
+        let mut apparent_size = layout.apparent_size;
+        let mut text = |place| {
+            if place == 0 {
+                return Ok(None);
+            }
+            let bytes = self.data.bytes(at + place)?;
+            apparent_size += 2 * UOFFSET + bytes.len();
+            Ok(Some(bytes))
         };
-        Ok(EntryPlaces {
-            name: text(layout.name)?.unwrap_or_default(),
-            value: text(layout.value)?,
-        })
-    }
-
-    /// The apparent size of the entry that was read last.
-    #[inline]
-    pub(crate) fn apparent_size(&self, read: &EntryPlaces) -> usize {
-        let without_texts = self.last.as_ref().map_or(0, |layout| layout.apparent_size);
-        let value = read.value.unwrap_or_default();
-        without_texts + read.name.len as usize + value.len as usize
+        let name = text(layout.name)?.unwrap_or_default();
+        let value = text(layout.value)?;
+        Ok((Entry { name, value }, apparent_size))
     }
 }
 
 impl EntryLayout {
-    #[cold]
     fn read(data: Data<'_>, vtable_at: usize) -> Result<Self, Fault> {
         let vtable = data.vtable(vtable_at)?;
         let fields = [TextEntry::VT_NAME, TextEntry::VT_VALUE].map(|slot| vtable.place(slot));
         let [name, value] = fields.map(Option::unwrap_or_default);
         let looked_up = fields.iter().flatten().count();
-        let present = fields.iter().flatten().filter(|place| **place != 0).count();
         Ok(Self {
             vtable_at,
             name,
             value,
-            apparent_size: UOFFSET
-                + vtable.apparent_size()
-                + looked_up * VOFFSET
-                + present * 2 * UOFFSET,
+            apparent_size: UOFFSET + vtable.apparent_size() + looked_up * VOFFSET,
         })
     }
 }

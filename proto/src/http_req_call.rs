@@ -3,7 +3,7 @@
 //! Many fields of an answer mean something particular to the gateway (an empty body changes nothing, an
 //! entry without a value deletes); `docs/protocol.md` has the table. This module writes what it is told.
 
-use crate::entries::{Entries, Entry, EntryPlaces};
+use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpreq_call as wire;
 use crate::invalid::InvalidFrame;
@@ -32,7 +32,7 @@ impl<'a> RequestView<'a> {
         Self::parse_with(data, |_| {}, |_| {})
     }
 
-    /// The same, and shows where each argument and each header is while it is verified: who takes all of them
+    /// The same, and shows each argument and each header while it is verified: who takes all of them
     /// walks once. Where the result is an error, what was shown before it is to be forgotten.
     ///
     /// # Errors
@@ -40,8 +40,8 @@ impl<'a> RequestView<'a> {
     #[inline]
     pub fn parse_with(
         data: &'a [u8],
-        each_arg: impl FnMut(EntryPlaces),
-        each_header: impl FnMut(EntryPlaces),
+        each_arg: impl FnMut(Entry<'a>),
+        each_header: impl FnMut(Entry<'a>),
     ) -> Result<Self, InvalidFrame> {
         let mut message = Message::new(data)?;
         let mut request = message.root()?;

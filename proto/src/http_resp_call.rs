@@ -3,7 +3,7 @@
 //! What the gateway makes of an answer is not obvious (one header in it drops all of the upstream's);
 //! `docs/protocol.md` has the table. This module writes what it is told.
 
-use crate::entries::{Entries, Entry, EntryPlaces};
+use crate::entries::{Entries, Entry};
 use crate::frame::{FrameTooLarge, FrameType};
 use crate::generated::a6::httpresp_call as wire;
 use crate::invalid::InvalidFrame;
@@ -28,7 +28,7 @@ impl<'a> RequestView<'a> {
         Self::parse_with(data, |_| {})
     }
 
-    /// The same, and shows where each header is while it is verified: who takes all of them walks once. Where
+    /// The same, and shows each header while it is verified: who takes all of them walks once. Where
     /// the result is an error, what was shown before it is to be forgotten.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl<'a> RequestView<'a> {
     #[inline]
     pub fn parse_with(
         data: &'a [u8],
-        each_header: impl FnMut(EntryPlaces),
+        each_header: impl FnMut(Entry<'a>),
     ) -> Result<Self, InvalidFrame> {
         let mut message = Message::new(data)?;
         let mut request = message.root()?;

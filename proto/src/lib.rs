@@ -41,8 +41,8 @@ pub mod http_req_call;
 pub mod http_resp_call;
 pub mod prepare_conf;
 
-// Written by the compiler in `proto/codegen`. What writes messages is used, and the
-// numbers of fields; what verifies and reads them, with all of its `unsafe`, only by tests.
+// Written by the compiler in `proto/codegen`. The numbers of fields and kinds are used; what verifies,
+// reads and writes messages, with all of its `unsafe`, only by tests.
 #[allow(
     clippy::all,
     clippy::pedantic,
@@ -61,7 +61,7 @@ pub mod prepare_conf;
 #[rustfmt::skip]
 mod generated;
 
-pub use entries::{Entries, EntriesIter, Entry, EntryPlaces, Place};
+pub use entries::{Entries, EntriesIter, Entry};
 pub use frame::{Frame, FrameBuffer, FrameTooLarge, FrameType, Header, UnknownFrameType};
 pub use invalid::InvalidFrame;
 pub use method::{Method, UnknownMethod};

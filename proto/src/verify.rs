@@ -32,7 +32,7 @@
 //! limits: `proto/tests/proto/differential.rs` and `limits.rs` compare. What that means in corner cases
 //! stands in `docs/protocol.md`.
 
-use crate::entries::{Entries, EntryPlaces, EntryReader, Place};
+use crate::entries::{Entries, Entry, EntryReader};
 use crate::frame::{HEADER_LEN, MAX_DATA_LEN};
 use crate::invalid::{Fault, InvalidFrame};
 
@@ -81,14 +81,10 @@ pub(crate) struct Union<'m, 'a> {
 
 impl<'a> Message<'a> {
     /// # Errors
-    /// [`InvalidFrame::Unaligned`], or more data than places count.
+    /// [`InvalidFrame::Unaligned`].
     pub(crate) fn new(data: &'a [u8]) -> Result<Self, InvalidFrame> {
         if !data.as_ptr().addr().is_multiple_of(DATA_ALIGNMENT) {
             return Err(InvalidFrame::Unaligned);
-        }
-        if u32::try_from(data.len()).is_err() {
-            let most = u32::MAX as usize;
-            return Err(Fault::in_field("the message")(Fault::TooLarge { most }));
         }
         Ok(Self {
             data: Data(data),
@@ -156,15 +152,15 @@ impl<'a> Message<'a> {
     fn entries(
         &mut self,
         uoffset_at: usize,
-        mut each: impl FnMut(EntryPlaces),
+        mut each: impl FnMut(Entry<'a>),
     ) -> Result<Entries<'a>, Fault> {
         let list = self.data.list(uoffset_at)?;
         self.count(2 * UOFFSET + list.len * UOFFSET)?;
         self.count_tables(list.len)?;
         let mut reader = EntryReader::new(self.data);
         for index in 0..list.len {
-            let entry = reader.read(list.uoffset_at(index))?;
-            self.count(reader.apparent_size(&entry))?;
+            let (entry, apparent_size) = reader.read(list.uoffset_at(index))?;
+            self.count(apparent_size)?;
             each(entry);
         }
         Ok(Entries::new(self.data, list))
@@ -212,7 +208,7 @@ impl<'a> Table<'_, 'a> {
         &mut self,
         name: &'static str,
         slot: Slot,
-        each: impl FnMut(EntryPlaces),
+        each: impl FnMut(Entry<'a>),
     ) -> Result<Entries<'a>, InvalidFrame> {
         let entries = self.take(name, slot, |message, at| message.entries(at, each))?;
         Ok(entries.unwrap_or_default())
@@ -300,29 +296,10 @@ impl<'a> Data<'a> {
     /// The bytes of the vector that the uoffset at this place points to.
     #[inline]
     pub(crate) fn bytes(self, uoffset_at: usize) -> Result<&'a [u8], Fault> {
-        self.place(uoffset_at).map(|place| self.at(place))
-    }
-
-    /// Where they are.
-    #[inline]
-    pub(crate) fn place(self, uoffset_at: usize) -> Result<Place, Fault> {
         let at = self.target(uoffset_at)?;
-        let len = self.u32(at)?;
-        // No overflow: a length was read there, so its end is in the data.
-        let start = at + UOFFSET;
-        if len as usize > self.0.len() - start {
-            return Err(Fault::OutOfBounds { at });
-        }
-        // `Message::new` has seen to it that a `u32` counts them all.
-        #[allow(clippy::cast_possible_truncation, reason = "it is within the data")]
-        let start = start as u32;
-        Ok(Place { start, len })
-    }
-
-    /// The bytes at a place that was found in this data.
-    #[inline]
-    pub(crate) fn at(self, place: Place) -> &'a [u8] {
-        place.of(self.0)
+        let len = self.u32(at)? as usize;
+        let rest = &self.0[at + UOFFSET..];
+        rest.get(..len).ok_or(Fault::OutOfBounds { at })
     }
 
     /// The vector of uoffsets that the uoffset at this place points to.

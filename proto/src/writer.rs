@@ -5,9 +5,10 @@
 //! multiple of four bytes, so each part lies where the format wants it. What the parts look like stands in
 //! [`verify`](crate::verify), which reads them.
 //!
-//! The crate `flatbuffers` could do this for any schema, and needs some six times as many instructions for an
-//! answer with one header: measured, an eighth of what a whole call costs. What is written here is read in
-//! the tests by the code that the schema's compiler generates, and by other people's.
+//! The crate `flatbuffers` does this for any schema, and takes more than twice as long: in one run 122 against
+//! 52 ns for an answer with one header, on a path where a whole call takes some two thousand. It would also copy
+//! bodies. What is written here is read in the tests by the code that the schema's compiler generates, and by
+//! other people's.
 //!
 //! What is written for each RPC stands in that RPC's module; here is what they share. A message that does
 //! not fit a frame is given up before it is built to its end, and nothing of it is left in memory.

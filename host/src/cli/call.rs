@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use plugin_proto::Method;
 
-use super::control::control_socket;
+use super::hosts;
 use super::output::{self, Paint};
 use crate::client::exchange::{Exchange, Upstream};
 use crate::client::target::Target;
@@ -230,8 +230,8 @@ async fn make(
 /// the host's control socket tells those who may ask.
 async fn why_closed(socket: &Path, args: &CallArgs) -> Option<String> {
     let listen = format!("unix:{}", socket.display());
-    let control = control_socket(Some(&listen), args.runtime_dir.as_deref()).ok()?;
-    let asked = control::client::ask(&control, hyper::Method::GET, "/v1/status");
+    let host = hosts::listening_on(&listen, args.runtime_dir.as_deref()).ok()?;
+    let asked = control::client::ask(&host, hyper::Method::GET, "/v1/status", None);
     let status = tokio::time::timeout(CONTROL_PATIENCE, asked).await.ok()?;
     let closed = status.ok()?["closed_routes"].take();
     let mut routes = closed.as_array()?.iter();

@@ -26,7 +26,7 @@ use super::gateway::serve::{self, Host, Plan, Scratch};
 use super::gateway::{LISTEN, MAX_BODY_BYTES, MAX_CONNECTIONS};
 use super::output;
 use crate::config::Environment;
-use crate::control::client;
+use crate::control::client::{self, Target};
 use crate::plugin::metadata::Digest;
 use cargo::{Builder, Crate};
 use sources::Sources;
@@ -121,7 +121,7 @@ fn serve_builds(args: &DevArgs, environment: &Environment) -> Result<(), u8> {
     let builder = Arc::new(Builder::default());
     let builds = Builds {
         url: format!("http://{}", bound.address()),
-        control: scratch.control_socket().map_err(fail)?,
+        control: Target::Socket(scratch.control_socket().map_err(fail)?),
         plugin,
         staged,
         builder: Arc::clone(&builder),
@@ -172,7 +172,7 @@ struct Builds {
     staged: Staged,
     builder: Arc<Builder>,
     /// Where the host can be asked what it serves.
-    control: PathBuf,
+    control: Target,
     url: String,
     /// Builds so far that were different from the one before.
     number: u32,
@@ -238,8 +238,8 @@ impl Builds {
 
     /// Has the host look at its directory now; the version of the new build, once it serves.
     async fn load(&self) -> Result<String, String> {
-        let reloaded = self.ask(Method::POST, "/v1/reload").await?;
-        let status = self.ask(Method::GET, "/v1/status").await?;
+        let reloaded = self.ask(Method::POST, "/v1/rescan").await?;
+        let status = self.ask(Method::GET, "/v1/plugins").await?;
         let digest = Digest::of(self.staged.library()).to_string();
         let plugins = status["plugins"].as_array();
         let mut plugins = plugins.into_iter().flatten();
@@ -263,7 +263,7 @@ impl Builds {
     async fn ask(&self, method: Method, target: &str) -> Result<Value, String> {
         let began = Instant::now();
         loop {
-            match client::ask(&self.control, method.clone(), target).await {
+            match client::ask(&self.control, method.clone(), target, None).await {
                 Ok(answer) => return Ok(answer),
                 // The first build may be faster than the host.
                 Err(client::ControlError::NoHost { .. })

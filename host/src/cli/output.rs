@@ -26,6 +26,32 @@ pub(super) fn print(text: &str) -> u8 {
     }
 }
 
+/// Writes a part of a result at once; whether anybody reads on.
+pub(super) fn is_wanted(text: &str) -> bool {
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .is_ok()
+}
+
+/// When there are colours.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Colours {
+    /// Whatever reads them.
+    Always,
+    /// For nobody.
+    Never,
+    /// Where standard output is a terminal whose user has not asked for none (NO_COLOR).
+    WhereTheyShow,
+}
+
+/// Columns of the terminal; none where standard output is no terminal, and no line is too long.
+pub(super) fn columns() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col)
+}
+
 /// Colours, where standard output is a terminal whose user has not asked for none (NO_COLOR).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
@@ -34,8 +60,17 @@ pub(super) struct Paint {
 
 impl Paint {
     pub(super) fn of_stdout(environment: &Environment) -> Self {
+        Self::new(Colours::WhereTheyShow, environment)
+    }
+
+    pub(super) fn new(colours: Colours, environment: &Environment) -> Self {
+        let show = || io::stdout().is_terminal() && environment.get_os("NO_COLOR").is_none();
         Self {
-            colours: io::stdout().is_terminal() && environment.get_os("NO_COLOR").is_none(),
+            colours: match colours {
+                Colours::Always => true,
+                Colours::Never => false,
+                Colours::WhereTheyShow => show(),
+            },
         }
     }
 

@@ -16,9 +16,10 @@ use tokio::sync::Notify;
 use super::{FAILURE, output};
 use crate::config::settings::{self, Kind, Setting};
 use crate::config::{Config, Environment, Flags};
+use crate::control::access::Access;
 use crate::lifecycle::Lifecycle;
 use crate::listen::Binding;
-use crate::logging::{self, Lines};
+use crate::logging::{self, Logging};
 use crate::runtime_dir::RuntimeDir;
 use crate::supervisor::{self, Host, estate::Estate, renewal::Heir};
 
@@ -133,6 +134,10 @@ fn check_config(flags: &Flags, environment: &Environment) -> u8 {
 }
 
 fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
+    let access = match read_access(&config) {
+        Ok(access) => access,
+        Err(reason) => return output::refuse(&reason),
+    };
     let logging = match logging::init(&config.log) {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),
@@ -146,7 +151,7 @@ fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
     };
     config.limits.max_connections = bound_by_descriptors(config.limits.max_connections, outgoing);
     let to_file = config.log.file.is_some();
-    let served = bind_and_serve(config, logging.lines(), estate);
+    let served = bind_and_serve(config, &logging, access, estate);
     if let Err(reason) = &served {
         tracing::error!("{reason}");
     }
@@ -159,7 +164,23 @@ fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
     }
 }
 
-fn bind_and_serve(config: Config, log: Lines, mut estate: Option<Estate>) -> Result<(), String> {
+/// Whom `--control-listen` lets in, where it is given.
+fn read_access(config: &Config) -> Result<Option<Access>, String> {
+    let control = &config.control;
+    let (Some(listen), Some(file)) = (control.listen, &control.token_file) else {
+        return Ok(None);
+    };
+    Access::read(file, listen.port())
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+fn bind_and_serve(
+    config: Config,
+    logging: &Logging,
+    access: Option<Access>,
+    mut estate: Option<Estate>,
+) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let config = Arc::new(config);
     let lifecycle =
@@ -209,7 +230,10 @@ fn bind_and_serve(config: Config, log: Lines, mut estate: Option<Estate>) -> Res
         // Behind `plugin-host run`.
         arguments: std::env::args_os().skip(2).collect(),
         runtime_dir: runtime,
-        log,
+        log: logging.lines(),
+        levels: logging.levels(),
+        recent: logging.recent(),
+        access,
     };
     let served = supervisor::run(host, estate, shutdown, rescan).map_err(|e| text(&e));
     // Here and not by dropping: the thread that watches holds it as well.

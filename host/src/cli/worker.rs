@@ -59,7 +59,13 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
             "the HTTP client trusts the system's roots alone: mend --http-client-ca, then `plugin-host replace-worker`"
         );
     }
-    let worked = worker::run(attachment, Arc::new(config));
+    let levels = logging.levels();
+    if let Some(wanted) = &attachment.start.log_levels
+        && let Err(error) = levels.set(wanted)
+    {
+        tracing::warn!(error, "what an operator wants to have logged is not");
+    }
+    let worked = worker::run(attachment, Arc::new(config), levels);
     if let Err(error) = &worked {
         tracing::error!("{error}");
     }

@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::references;
 use super::settings::{self, Kind, Setting};
 use super::source::Origin;
@@ -21,6 +24,22 @@ pub struct Effective {
     plugins: toml::Table,
     unusable: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// One setting as it is in force.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct InForce {
+    /// Its key in the configuration file.
+    pub key: String,
+    /// Its flag.
+    pub flag: String,
+    /// Its value; none where it is left to what `default` describes.
+    #[schema(value_type = Option<Value>)]
+    pub value: Option<serde_json::Value>,
+    /// What holds where no source says anything.
+    pub default: String,
+    /// The source that says it: a flag, a variable, a key of the file, or `default`.
+    pub origin: String,
 }
 
 #[derive(Debug, Clone)]
@@ -72,6 +91,27 @@ impl Effective {
         self.unusable = unusable;
     }
 
+    /// Every setting, in the order of the help.
+    pub fn in_force(&self) -> Vec<InForce> {
+        let entries = settings::ALL
+            .iter()
+            .filter_map(|setting| self.values.get(setting.key));
+        entries
+            .map(|entry| InForce {
+                key: entry.setting.key.to_owned(),
+                flag: format!("--{}", entry.setting.flag),
+                value: entry.value.as_ref().map(as_json),
+                default: entry.setting.default_text().to_owned(),
+                origin: entry.origin.to_string(),
+            })
+            .collect()
+    }
+
+    /// What is said of single plugins, without the texts of their settings.
+    pub fn plugins(&self) -> serde_json::Value {
+        as_json(&toml::Value::Table(self.plugins.clone()))
+    }
+
     /// The entries of one table of the file, in the order of the help.
     fn table<'a>(&'a self, table: &'a str) -> impl Iterator<Item = (&'a str, &'a Entry)> {
         settings::ALL.iter().filter_map(move |setting| {
@@ -84,7 +124,7 @@ impl Effective {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for table in ["", "http_client", "limits", "log"] {
+        for table in ["", "http_client", "limits", "log", "control"] {
             if !table.is_empty() {
                 writeln!(f, "\n[{table}]")?;
             }
@@ -107,6 +147,11 @@ impl fmt::Display for Effective {
         }
         Ok(())
     }
+}
+
+fn as_json(value: &toml::Value) -> serde_json::Value {
+    // A number that is none becomes null.
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 fn as_toml(written: &Written, kind: Kind) -> toml::Value {

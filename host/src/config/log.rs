@@ -4,9 +4,13 @@ use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
-use super::layers::Layers;
-use super::value::{self, Written};
-use super::{ConfigError, read_optional, settings, whole};
+use super::{
+    ConfigError,
+    layers::Layers,
+    read_optional, settings,
+    value::{self, Written},
+    whole,
+};
 
 /// What is logged, how, and where to.
 #[derive(Debug, Clone)]
@@ -41,10 +45,12 @@ pub enum LogRotation {
     Hourly,
     /// Each day, in UTC.
     Daily,
+    /// When it would grow beyond so many bytes.
+    Size(u64),
 }
 
 pub(super) fn read(layers: &mut Layers<'_>) -> LogConfig {
-    let filter = layers.value(&settings::LOG_FILTER, check_filter);
+    let filter = layers.value(&settings::LOG_FILTER, check_written);
     let format = layers.value(&settings::LOG_FORMAT, |written| {
         value::choice(
             written,
@@ -52,16 +58,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> LogConfig {
         )
     });
     let file = read_optional(layers, &settings::LOG_FILE, value::path);
-    let rotation = layers.value(&settings::LOG_ROTATION, |written| {
-        value::choice(
-            written,
-            &[
-                ("never", LogRotation::Never),
-                ("hourly", LogRotation::Hourly),
-                ("daily", LogRotation::Daily),
-            ],
-        )
-    });
+    let rotation = layers.value(&settings::LOG_ROTATION, read_rotation);
     if rotation != LogRotation::Never && file.is_none() {
         layers.problems.push(ConfigError::Contradiction {
             first: settings::LOG_ROTATION.key,
@@ -78,12 +75,37 @@ pub(super) fn read(layers: &mut Layers<'_>) -> LogConfig {
     }
 }
 
-/// The filter's parser takes any single word for a target to be logged in full, so that a mistyped
-/// `wran` would silence everything else. Here a word without `=` has to be a level.
-fn check_filter(written: &Written) -> Result<String, String> {
+/// Sizes that a log file may be given.
+const SIZES: std::ops::RangeInclusive<u64> = 1_024..=1 << 40;
+
+fn read_rotation(written: &Written) -> Result<LogRotation, String> {
     let text = written.text();
+    if text.starts_with(|first: char| first.is_ascii_digit()) {
+        return value::bytes(written, SIZES).map(LogRotation::Size);
+    }
+    let named = [
+        ("never", LogRotation::Never),
+        ("hourly", LogRotation::Hourly),
+        ("daily", LogRotation::Daily),
+    ];
+    value::choice(written, &named).map_err(|reason| format!("{reason}, or a size, like 100MiB"))
+}
+
+fn check_written(written: &Written) -> Result<String, String> {
+    let text = written.text();
+    check_filter(&text)?;
+    Ok(text)
+}
+
+/// Whether a text says what is to be logged. The filter's parser takes any single word for a target
+/// to be logged in full, so that a mistyped `wran` would silence everything else. Here a word without
+/// `=` has to be a level.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_filter(text: &str) -> Result<(), String> {
     EnvFilter::builder()
-        .parse(&text)
+        .parse(text)
         .map_err(|error| format!("`{text}` is not a log filter: {error}"))?;
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     for word in text.split(',').filter(|word| !word.contains(['=', '['])) {
@@ -94,5 +116,5 @@ fn check_filter(written: &Written) -> Result<String, String> {
             ));
         }
     }
-    Ok(text)
+    Ok(())
 }

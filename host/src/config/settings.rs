@@ -70,12 +70,19 @@ pub const GATEWAY_LISTEN_VARIABLE: &str = "APISIX_LISTEN_ADDRESS";
 /// Environment variable in which the gateway gives the lifetime of its configurations.
 pub const GATEWAY_EXPIRY_VARIABLE: &str = "APISIX_CONF_EXPIRE_TIME";
 
+/// Environment variable in which a service manager gives its socket.
+pub const NOTIFY_VARIABLE: &str = "NOTIFY_SOCKET";
+
+/// Environment variable in which a service manager says how often it wants to hear, in microseconds.
+pub const WATCHDOG_VARIABLE: &str = "WATCHDOG_USEC";
+
 const SERVING: &str = "Serving";
 const PLUGINS: &str = "Plugins";
 const SECURITY: &str = "Security";
 const HTTP_CLIENT_GROUP: &str = "HTTP client";
 const LIMITS: &str = "Limits";
 const LOG: &str = "Log";
+const CONTROL: &str = "Control";
 
 /// Where to listen.
 pub const LISTEN: Setting = Setting {
@@ -559,9 +566,9 @@ pub const LOG_ROTATION: Setting = Setting {
     key: "log.rotation",
     flag: "log-rotation",
     kind: Kind::Text,
-    value_name: "never|hourly|daily",
+    value_name: "never|hourly|daily|BYTES",
     default: Fallback::Text("never"),
-    help: "When a new log file begins; its hour or day (UTC) is put behind the name of --log-file",
+    help: "When a new log file begins: each hour or day (UTC), which is put behind the name of --log-file, or before it would grow beyond a size; then the files before it are called .1, .2 and so on. KiB, MiB and GiB are understood",
     group: LOG,
 };
 
@@ -572,12 +579,56 @@ pub const LOG_KEEP_FILES: Setting = Setting {
     kind: Kind::Number,
     value_name: "FILES",
     default: Fallback::Text("7"),
-    help: "How many rotated files stay, the current one included; older files whose names begin with that of --log-file are deleted",
+    help: "How many rotated files stay, the current one included; older ones are deleted, with an hour or day those whose names begin with that of --log-file",
     group: LOG,
 };
 
+/// Where the control interface is, beside its socket.
+pub const CONTROL_LISTEN: Setting = Setting {
+    key: "control.listen",
+    flag: "control-listen",
+    kind: Kind::Text,
+    value_name: "IP:PORT",
+    default: Fallback::Described("the control socket in the runtime directory alone"),
+    help: "Loopback address to answer operators on as well, who show the token in --control-token-file",
+    group: CONTROL,
+};
+
+/// What operators show there.
+pub const CONTROL_TOKEN_FILE: Setting = Setting {
+    key: "control.token_file",
+    flag: "control-token-file",
+    kind: Kind::Text,
+    value_name: "FILE",
+    default: Fallback::Described("none; needed with --control-listen"),
+    help: "File with the token for --control-listen: one line of at least 16 characters, readable for its owner alone",
+    group: CONTROL,
+};
+
+/// Where probes and scrapes are answered.
+pub const TELEMETRY_LISTEN: Setting = Setting {
+    key: "control.telemetry_listen",
+    flag: "telemetry-listen",
+    kind: Kind::Text,
+    value_name: "IP:PORT",
+    default: Fallback::Described("nowhere"),
+    help: "Address to answer probes and scrapes on: /metrics, /healthz and /readyz alone, for everybody who can reach it",
+    group: CONTROL,
+};
+
+/// What a host needs to be ready.
+pub const REQUIRE: Setting = Setting {
+    key: "require",
+    flag: "require",
+    kind: Kind::Text,
+    value_name: "NAMES",
+    default: Fallback::Described("none"),
+    help: "Plugins without which the host is not ready, separated by commas: NAME or NAME@REQUIREMENT",
+    group: CONTROL,
+};
+
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 45] = [
+pub const ALL: [&Setting; 49] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -623,4 +674,8 @@ pub const ALL: [&Setting; 45] = [
     &LOG_FILE,
     &LOG_ROTATION,
     &LOG_KEEP_FILES,
+    &CONTROL_LISTEN,
+    &CONTROL_TOKEN_FILE,
+    &TELEMETRY_LISTEN,
+    &REQUIRE,
 ];

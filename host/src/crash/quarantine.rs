@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{autopsy::KnownGeneration, report::now};
 
@@ -17,7 +18,7 @@ use super::{autopsy::KnownGeneration, report::now};
 pub const MAX_CULPRITS: usize = 256;
 
 /// One build of one plugin.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Culprit {
     /// The plugin's name.
     pub name: String,
@@ -38,15 +39,18 @@ impl From<&KnownGeneration> for Culprit {
 }
 
 /// A build that must not be loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quarantined {
     /// Which.
     #[serde(flatten)]
     pub culprit: Culprit,
     /// Since when, in UTC.
     pub since: String,
-    /// How many deaths brought it here.
+    /// How many deaths brought it here; none where an operator did.
     pub crashes: usize,
+    /// The operator who did.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// What a death meant.
@@ -105,8 +109,22 @@ impl Quarantine {
             culprit: culprit.clone(),
             since: now(),
             crashes,
+            by: None,
         });
         Counted::Quarantined
+    }
+
+    /// Puts a build there because an operator says so.
+    pub fn put(&mut self, culprit: Culprit, by: String) {
+        if !self.holds(&culprit) {
+            self.deaths.remove(&culprit);
+            self.quarantined.push(Quarantined {
+                culprit,
+                since: now(),
+                crashes: 0,
+                by: Some(by),
+            });
+        }
     }
 
     fn make_room(&mut self, coming: &Culprit) {

@@ -13,7 +13,7 @@ use super::report::Report;
 pub const MAX_REPORTS: usize = 32;
 
 /// How their names end.
-const ENDING: &str = ".crash.json";
+pub const ENDING: &str = ".crash.json";
 
 /// Looks up the names of functions, logs the report in one line and writes it to a file in
 /// `directory`, which is made where there is none. Reads the libraries that the dead worker had

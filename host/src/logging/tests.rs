@@ -23,17 +23,7 @@ fn config(file: &Path, format: LogFormat, rotation: LogRotation) -> LogConfig {
 
 /// Logs one line with the given configuration and gives the names and texts in its directory.
 fn log_one_line(config: &LogConfig) -> Vec<(String, String)> {
-    let losses = Losses::default();
-    let (queue, guard) = open(config, &losses).unwrap();
-    let logging = Logging {
-        guard: Some(guard),
-        losses,
-        lines: Lines {
-            queue: queue.clone(),
-            colours: false,
-        },
-    };
-    let subscriber = tracing_subscriber::registry().with(lines(config.format, queue, false));
+    let (subscriber, logging) = make(config, false, None).unwrap();
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(plugin = "say", version = "1.0.0", "loaded");
     });

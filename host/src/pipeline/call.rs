@@ -14,8 +14,7 @@ use plugin_abi::abi::{
     RVec, ReplyParts, TD_CanDowncast, Text, ValueStatus,
 };
 use plugin_proto::{
-    Entry, EntryPlaces, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call,
-    http_resp_call,
+    Entry, FrameBuffer, InvalidFrame, Method, frame::MAX_DATA_LEN, http_req_call, http_resp_call,
 };
 use tokio::time::Instant;
 
@@ -156,7 +155,10 @@ impl Call {
         let mut content_length = None;
         let view = http_req_call::RequestView::parse_with(
             data,
-            |argument| self.arguments.push_received(argument.into()),
+            |argument| {
+                self.arguments
+                    .push_received(Field::in_frame(data, argument))
+            },
             |header| receive_header(&mut self.headers, &mut content_length, data, header),
         )?;
         self.id = view.id();
@@ -629,19 +631,12 @@ fn receive_header(
     headers: &mut Fields,
     content_length: &mut Option<u64>,
     data: &[u8],
-    header: EntryPlaces,
+    header: Entry<'_>,
 ) {
-    const CONTENT_LENGTH: &[u8] = b"content-length";
-    headers.push_received(header.into());
-    if header.name.len as usize == CONTENT_LENGTH.len()
-        && header.name.of(data).eq_ignore_ascii_case(CONTENT_LENGTH)
-    {
-        *content_length = header.value.and_then(|value| {
-            std::str::from_utf8(value.of(data))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
-        });
+    headers.push_received(Field::in_frame(data, header));
+    if header.name.eq_ignore_ascii_case(b"content-length") {
+        *content_length = header
+            .value
+            .and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok());
     }
 }

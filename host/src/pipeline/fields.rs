@@ -3,7 +3,7 @@
 //! A list knows what it looks like now and which names were touched. It never holds bytes itself:
 //! it holds places in the frame or in the call's notes, so that it is cheap to build and to copy.
 
-use plugin_proto::{EntryPlaces, Place};
+use plugin_proto::Entry;
 
 /// Where some bytes of a call stand: in the frame's data, which is shorter than 2^24 bytes, or in the
 /// notes.
@@ -23,13 +23,6 @@ impl Span {
 
     fn len(self) -> usize {
         self.len as usize
-    }
-}
-
-impl From<Place> for Span {
-    /// A place in the frame's data.
-    fn from(Place { start, len }: Place) -> Self {
-        Self { start, len }
     }
 }
 
@@ -63,12 +56,19 @@ pub fn span_start(frame: &[u8], part: &[u8]) -> usize {
 }
 
 /// The place of a part of the frame's data.
+#[inline]
 pub fn span_in_frame(frame: &[u8], part: &[u8]) -> Span {
     let start = span_start(frame, part);
-    match (u32::try_from(start), u32::try_from(part.len())) {
-        (Ok(start), Ok(len)) if len > 0 && start < NOTES => Span { start, len },
-        _ => Span::EMPTY,
+    // Nothing, or what is no part of it.
+    if part.is_empty() || start >= frame.len() || frame.len() >= NOTES as usize {
+        return Span::EMPTY;
     }
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "both are less than `NOTES`"
+    )]
+    let (start, len) = (start as u32, part.len() as u32);
+    Span { start, len }
 }
 
 /// Writes bytes down and tells their place.
@@ -106,13 +106,13 @@ pub struct Field {
     pub value: Option<Span>,
 }
 
-impl From<EntryPlaces> for Field {
+impl Field {
     /// An entry of the frame's data.
     #[inline]
-    fn from(EntryPlaces { name, value }: EntryPlaces) -> Self {
+    pub fn in_frame(frame: &[u8], entry: Entry<'_>) -> Self {
         Self {
-            name: name.into(),
-            value: value.map(Into::into),
+            name: span_in_frame(frame, entry.name),
+            value: entry.value.map(|value| span_in_frame(frame, value)),
         }
     }
 }

@@ -16,13 +16,14 @@ use std::{
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use plugin_abi::abi::{Failure, Outcome, ROption, Verdict};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::JoinHandle,
     time::Instant,
 };
+use utoipa::ToSchema;
 
 /// Threads for plugins that block.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub struct Pool {
 }
 
 /// How the threads of a pool are used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolUse {
     /// Threads that it may have.
     pub threads: usize,

@@ -76,8 +76,12 @@ pub struct KeptPlace {
     pub previous: Option<KeptBuild>,
     /// What is known to kill workers.
     pub quarantined: Vec<KeptBuild>,
-    /// The last try to load something.
-    pub last: Option<Attempt>,
+    /// What would serve, had no operator disabled it.
+    pub set_aside: Option<KeptBuild>,
+    /// Whether the operator's files have changed while it was disabled.
+    pub has_changed: bool,
+    /// The last tries to load something, oldest first.
+    pub history: Vec<Attempt>,
 }
 
 /// A build whose library is kept.
@@ -285,13 +289,15 @@ mod tests {
                     document: Some(Digest::of(b"{}")),
                     library: serving.build.digest,
                 }),
-                last: Some(Attempt {
+                has_changed: false,
+                set_aside: None,
+                history: vec![Attempt {
                     at: SystemTime::now(),
                     name: serving.build.name.clone(),
                     version: serving.build.version.clone(),
                     digest: serving.build.digest,
                     failed: Some("no".to_owned()),
-                }),
+                }],
                 serving: Some(serving),
                 ..KeptPlace::default()
             }],

@@ -10,6 +10,7 @@ mod error;
 mod going;
 mod inheritance;
 mod label;
+mod operators;
 mod restore;
 mod retired;
 mod slot;
@@ -25,7 +26,7 @@ use std::{
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot, watch},
 };
 
 use super::{
@@ -50,10 +51,15 @@ use crate::{
 
 pub use super::kept::Attempt;
 pub use construct::{LOAD_TIME, settings_of};
-pub use error::{CallError, LoadError, LoadErrorCause, NotQuarantined, RollbackError};
-pub use restore::{Lifted, Restored};
-pub use retired::{RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
-pub use status::{ClosedRoute, FoundBlocking, PluginStatus, QuarantinedBuild, Status};
+pub use error::{CallError, LoadError, LoadErrorCause, NotDisabled, NotQuarantined, RollbackError};
+pub use operators::{Enabled, QuarantineError, SetAside};
+pub use restore::{KeptOut, Lifted, Restored};
+pub use retired::{DrainingGeneration, RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
+pub use slot::MAX_HISTORY;
+pub use status::{
+    BuildFacts, ClosedRoute, FoundBlocking, PlaceProblem, PluginState, PluginStatus,
+    QuarantinedBuild, Status, Upgrade, UpgradeOutcome, utc, utc_of,
+};
 pub use transaction::Vetoes;
 
 use restore::Keeping;
@@ -295,33 +301,15 @@ impl Manager {
         Ok(pipeline::run(pipeline, &chain, call, gateway, now, skipped).await)
     }
 
-    /// What every place has given, and what is retired. Nothing that is being loaded is waited for.
-    pub fn status(&self) -> Status {
-        let slots = self.slots.lock();
-        let plugins = slots
-            .iter()
-            .map(|(place, slot)| PluginStatus::of(place.clone(), &slot.given.lock()))
-            .collect();
-        let snapshot = self.registry.current();
-        let (closed_routes, more_closed_routes) = ClosedRoute::shown_of(&self.compiler);
-        Status {
-            plugins,
-            closed_routes,
-            more_closed_routes,
-            quarantined: snapshot
-                .quarantined()
-                .iter()
-                .map(|build| QuarantinedBuild::of(build, &snapshot))
-                .collect(),
-            retired: self.retired.counts(),
-            pool: None,
-        }
-    }
-
     /// Ready as soon as the libraries of retired generations occupy more than
     /// [`Options::retired_memory`]: only another process gets that memory back.
     pub fn over_budget(&self) -> impl Future<Output = ()> + Send + use<> {
         self.retired.more_than(self.options.retired_memory)
+    }
+
+    /// Libraries that stay mapped and serve no more, and a way to follow what they occupy.
+    pub fn retired_mappings(&self) -> (usize, watch::Receiver<u64>) {
+        (self.retired.mappings(), self.retired.mapped_bytes())
     }
 
     /// Runs every plugin's `on_unload` because the process ends; calls may still be open, and how
@@ -338,8 +326,9 @@ impl Manager {
     async fn swap(&self, next: impl FnOnce(&Snapshot) -> Snapshot) {
         let _swapping = self.swapping.lock().await;
         let next = next(&self.registry.current());
+        let next = next.with_quarantined(self.keeping.quarantined());
         self.registry
-            .publish(next.with_quarantined(self.keeping.quarantined()));
+            .publish(next.with_disabled(self.keeping.disabled()));
     }
 
     fn slot(&self, place: &Path) -> Arc<Slot> {

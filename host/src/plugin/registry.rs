@@ -4,6 +4,7 @@
 //! generations that they use; when the last one is gone, the plugin is dropped inside its library.
 //! Nothing here loads anything, and nothing here knows a request.
 
+mod failure;
 mod label;
 mod tally;
 
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use parking_lot::Mutex;
 use plugin_abi::abi::{
     CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, ROption, RResult,
     StateBlob,
@@ -25,6 +27,7 @@ use semver::{Version, VersionReq};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
+    disabled::DisabledPlugin,
     discovery::Origin,
     metadata::{Build, Execution, FailurePolicy, Metadata, Needs, PluginName},
     private_copy::PrivateCopy,
@@ -38,6 +41,8 @@ use crate::shared_memory::{
     threads::{Activity, enter},
 };
 
+pub use failure::LastFailure;
+pub(crate) use failure::cut;
 pub use label::{How, Stall};
 pub use tally::{CallCounts, Failing};
 
@@ -87,6 +92,7 @@ pub struct Generation {
     label: Label,
     tally: Tally,
     services: Services,
+    last_failure: Mutex<Option<Arc<LastFailure>>>,
 }
 
 /// A route's configuration is no configuration for this plugin: the operator's fault, or the
@@ -127,6 +133,7 @@ impl Generation {
             label: Label::default(),
             tally: Tally::default(),
             services,
+            last_failure: Mutex::default(),
         }
     }
 
@@ -331,6 +338,9 @@ pub enum Missing {
     /// No such plugin is loaded.
     #[error("no plugin `{0}` is loaded: is it in the plugin directory, and does it load?")]
     Unknown(PluginName),
+    /// An operator has taken it out of service.
+    #[error("an operator has disabled plugin `{0}`: `plugin-host enable {0}` lets it serve")]
+    Disabled(PluginName),
     /// Every version that would do is in quarantine.
     #[error(
         "plugin `{name}` {version} is in quarantine, because worker processes have died in it: put \
@@ -384,6 +394,8 @@ pub struct Snapshot {
     loading: BTreeMap<PluginName, usize>,
     /// Builds that worker processes have died in.
     quarantined: Arc<[Build]>,
+    /// Plugins that an operator has taken out of service.
+    disabled: Arc<[DisabledPlugin]>,
 }
 
 impl Snapshot {
@@ -453,6 +465,20 @@ impl Snapshot {
         }
     }
 
+    /// This snapshot with other plugins out of service by an operator's word.
+    #[must_use]
+    pub fn with_disabled(&self, disabled: Arc<[DisabledPlugin]>) -> Self {
+        Self {
+            disabled,
+            ..self.clone()
+        }
+    }
+
+    /// Whether an operator has taken a plugin out of service.
+    pub fn is_disabled(&self, name: &PluginName) -> bool {
+        self.disabled.iter().any(|disabled| disabled.name == *name)
+    }
+
     /// Builds that worker processes have died in; none of them is loaded.
     pub fn quarantined(&self) -> &[Build] {
         &self.quarantined
@@ -469,6 +495,9 @@ impl Snapshot {
     /// # Errors
     /// Nothing that is loaded will do.
     pub fn resolve(&self, requested: &Requested) -> Result<&Arc<Generation>, Missing> {
+        if self.is_disabled(&requested.name) {
+            return Err(Missing::Disabled(requested.name.clone()));
+        }
         if self.loading.contains_key(&requested.name) {
             return Err(Missing::Loading(requested.name.clone()));
         }

@@ -190,6 +190,20 @@ impl Scanner {
         }
     }
 
+    /// What was wrong at the last scan, with the path that it is about: what was told, and is still so.
+    #[must_use]
+    pub fn standing_problems(&self) -> Vec<(PathBuf, String)> {
+        let trouble = self.trouble.iter().filter(|trouble| trouble.told);
+        trouble
+            .map(|trouble| {
+                let directory = self.directory.clone();
+                let text = format!("{}: {}", directory.display(), trouble.what);
+                (directory, text)
+            })
+            .chain(self.looks.values().flat_map(Look::standing))
+            .collect()
+    }
+
     /// Tells at the next scan everything again that is unfit.
     pub fn tell_again(&mut self) {
         for look in self.looks.values_mut() {

@@ -23,7 +23,11 @@ use semver::Version;
 use tokio::runtime::Handle;
 use tracing::Level;
 
-use super::{metadata::PluginName, tasks::Tasks};
+use super::{
+    log_levels::{self, Admitted, OWN_TARGET, TARGET},
+    metadata::PluginName,
+    tasks::Tasks,
+};
 use crate::{
     current_call::CurrentCall,
     http_client::{HttpClient, PluginHttp},
@@ -122,13 +126,13 @@ impl Services {
     }
 }
 
-/// Writes one record; the level must be a constant, and the fields are the same for each.
+/// Writes one record; level and target must be constants, and the fields are the same for each.
 macro_rules! write_record {
-    ($level:ident, $services:expr, $record:expr, $fields:expr) => {{
+    ($target:expr, $level:ident, $services:expr, $record:expr, $fields:expr, $left_out:expr) => {{
         let call = CurrentCall::of_this_thread();
         let route = call.and_then(|call| $services.routes.0(call.token));
         tracing::event!(
-            target: "plugin",
+            target: $target,
             Level::$level,
             plugin = %$services.plugin,
             version = %$services.version,
@@ -136,6 +140,7 @@ macro_rules! write_record {
             route = route.as_deref(),
             request_id = call.map(|call| call.id),
             fields = $fields,
+            left_out = $left_out,
             "{}",
             $record.message.as_str()
         )
@@ -144,12 +149,15 @@ macro_rules! write_record {
 
 impl HostServices for Services {
     fn log_enabled(&self, level: LogLevel, _target: RStr<'_>) -> bool {
+        if let Some(own) = log_levels::own(self.plugin.as_str()) {
+            return level_of(level) <= own;
+        }
         match level {
-            LogLevel::ERROR => tracing::enabled!(target: "plugin", Level::ERROR),
-            LogLevel::WARN => tracing::enabled!(target: "plugin", Level::WARN),
-            LogLevel::INFO => tracing::enabled!(target: "plugin", Level::INFO),
-            LogLevel::DEBUG => tracing::enabled!(target: "plugin", Level::DEBUG),
-            _ => tracing::enabled!(target: "plugin", Level::TRACE),
+            LogLevel::ERROR => tracing::enabled!(target: TARGET, Level::ERROR),
+            LogLevel::WARN => tracing::enabled!(target: TARGET, Level::WARN),
+            LogLevel::INFO => tracing::enabled!(target: TARGET, Level::INFO),
+            LogLevel::DEBUG => tracing::enabled!(target: TARGET, Level::DEBUG),
+            _ => tracing::enabled!(target: TARGET, Level::TRACE),
         }
     }
 
@@ -203,12 +211,36 @@ impl Services {
             rendered.join(" ")
         });
         let fields = fields.as_deref();
-        match record.level {
-            LogLevel::ERROR => write_record!(ERROR, self, record, fields),
-            LogLevel::WARN => write_record!(WARN, self, record, fields),
-            LogLevel::INFO => write_record!(INFO, self, record, fields),
-            LogLevel::DEBUG => write_record!(DEBUG, self, record, fields),
-            _ => write_record!(TRACE, self, record, fields),
+        let level = level_of(record.level);
+        let (module, message) = (record.target.as_str(), record.message.as_str());
+        let admitted = log_levels::admit(self.plugin.as_str(), level, module, message);
+        let Some(Admitted { own, left_out }) = admitted else {
+            return;
+        };
+        macro_rules! write_at {
+            ($level:ident) => {
+                match own {
+                    true => write_record!(OWN_TARGET, $level, self, record, fields, left_out),
+                    false => write_record!(TARGET, $level, self, record, fields, left_out),
+                }
+            };
         }
+        match record.level {
+            LogLevel::ERROR => write_at!(ERROR),
+            LogLevel::WARN => write_at!(WARN),
+            LogLevel::INFO => write_at!(INFO),
+            LogLevel::DEBUG => write_at!(DEBUG),
+            _ => write_at!(TRACE),
+        }
+    }
+}
+
+fn level_of(level: LogLevel) -> Level {
+    match level {
+        LogLevel::ERROR => Level::ERROR,
+        LogLevel::WARN => Level::WARN,
+        LogLevel::INFO => Level::INFO,
+        LogLevel::DEBUG => Level::DEBUG,
+        _ => Level::TRACE,
     }
 }

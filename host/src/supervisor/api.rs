@@ -1,84 +1,56 @@
-//! The control socket of a host: what concerns workers is answered here, everything else by the
-//! worker that serves, whose own socket nobody else knows.
+//! The control interface of a host: answers what concerns the host as a whole, and passes on what is
+//! the worker's, whose own socket nobody else knows.
 //!
-//! | request | answer |
-//! |---|---|
-//! | `GET /v1/host` | [`Overview`] |
-//! | `POST /v1/worker/replace` | `{}`, when another worker has taken over |
-//! | `POST /v1/host/renew` | the release that takes over in a moment |
-//! | `POST /v1/plugins/NAME/lift` | the worker's, after the quarantine has ended here too |
-//! | any other | the worker's, see [`crate::control`] |
+//! Three ways lead here. The control socket is for whoever the file system lets in; `--control-listen`
+//! for whoever shows the token; `--telemetry-listen` answers everybody, tells how the host is and
+//! nothing else. Each request that changes something leaves a line in the log with who asked.
 
-use std::{ffi::OsString, path::PathBuf, sync::Arc};
+mod actions;
+mod crashes;
+mod events;
+mod guard;
+mod health;
+mod log;
+mod overview;
+mod passing;
+mod session;
+
+use std::{ffi::OsString, os::unix::net::UnixListener, path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
-    body::Body,
-    extract::{Path as Named, State},
-    http::{Method, StatusCode},
-    response::{IntoResponse, Response},
-    routing::{get, post},
+    extract::DefaultBodyLimit,
+    middleware::{from_fn, from_fn_with_state},
+    routing::{get, on},
 };
-use hyper_util::rt::TokioIo;
-use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::{
-    net::UnixStream,
-    sync::{mpsc, oneshot, watch},
-};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::{PathItemExt as _, router::OpenApiRouter, routes};
 
-use super::{
-    Request,
-    renewal::{self, Heir},
-};
+use super::requests::Request;
+
+pub use events::Listeners;
+pub use log::Log;
+
 use crate::{
-    control::{self, Refused},
-    crash::Quarantined,
+    config::Config,
+    control::{
+        self,
+        access::Access,
+        listener::{serve_tcp, serve_unix},
+        problem::{Refused, no_such_method, no_such_path},
+        worker,
+    },
     listen::Binding,
     runtime_dir::RuntimeDir,
 };
 
-/// How it stands with the workers.
-#[derive(Debug, Clone, Serialize)]
-pub struct Overview {
-    /// Every worker that lives.
-    pub workers: Vec<WorkerOverview>,
-    /// Connections that have come to stay.
-    pub connections: usize,
-    /// How many of them do nothing at this moment.
-    pub idle_connections: usize,
-    /// Calls that are open on the others.
-    pub open_calls: usize,
-    /// Builds of plugins that have ended too many workers.
-    pub quarantined: Vec<Quarantined>,
-    /// The supervisor's release.
-    pub release: &'static str,
-    /// Times that a next release took over.
-    pub renewals: u64,
-    /// Workers that died without having been told to.
-    pub crashes: u64,
-    /// Times that one worker took over from another.
-    pub replacements: u64,
-    /// Calls that were inside a worker when it died.
-    pub calls_lost: u64,
-    /// Connections closed because a frame was under way when their worker died.
-    pub connections_cut: u64,
-}
+/// Bytes of a request's body, at most.
+pub const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// One worker.
-#[derive(Debug, Clone, Serialize)]
-pub struct WorkerOverview {
-    /// Its number, counted from 1.
-    pub worker: u32,
-    /// Its process.
-    pub pid: i32,
-    /// `starting`, `ready`, `serving`, `leaving` or `stopping`.
-    pub phase: &'static str,
-    /// Its release, once it has said it.
-    pub version: Option<String>,
-    /// Seconds since it was started.
-    pub uptime_seconds: u64,
-}
+/// Where the description is.
+pub const DESCRIPTION: &str = "/openapi.json";
 
 /// What requests are answered with.
 #[derive(Debug, Clone)]
@@ -88,14 +60,30 @@ pub(super) struct Api {
     pub(super) serving: watch::Receiver<Option<PathBuf>>,
     /// Whether operators may ask something of it that it has to remember.
     pub(super) may_command: watch::Receiver<bool>,
+    /// Where the reports of crashes lie.
+    pub(super) reports: PathBuf,
+    pub(super) parts: Arc<Parts>,
+}
+
+/// What does not change while the host runs.
+#[derive(Debug)]
+pub(super) struct Parts {
     /// Where the next release's program is.
     pub(super) program: PathBuf,
     /// What this one was started with.
     pub(super) arguments: Arc<[OsString]>,
+    /// The configuration in force.
+    pub(super) config: Arc<Config>,
+    /// Lets in who asks over the network, where somebody may.
+    pub(super) access: Option<Arc<Access>>,
+    /// Whoever listens to events.
+    pub(super) listeners: events::Listeners,
+    /// The last lines of the log.
+    pub(super) log: log::Log,
 }
 
-/// Opens the control socket on the current runtime. Without one the host serves all the same, and
-/// says so. Dropping the binding removes the socket.
+/// Opens the control socket on the current runtime, and the addresses beside it. Without a socket the
+/// host serves all the same, and says so. Dropping the binding removes the socket.
 pub(super) fn serve(runtime_dir: &RuntimeDir, api: Api) -> Option<Binding> {
     let path = control::socket_path(runtime_dir.shared());
     let lock = runtime_dir
@@ -105,59 +93,132 @@ pub(super) fn serve(runtime_dir: &RuntimeDir, api: Api) -> Option<Binding> {
     let (binding, listener) = Binding::bind(&path, control::SOCKET_MODE, control::BACKLOG, lock)
         .inspect_err(|error| tracing::error!(%error, "there is no control socket"))
         .ok()?;
-    let router = Router::new()
-        .route("/v1/host", get(overview))
-        .route("/v1/worker/replace", post(replace))
-        .route("/v1/host/renew", post(renew))
-        .route("/v1/plugins/{name}/lift", post(lift))
-        .fallback(ask_worker)
-        .with_state(api);
-    tokio::spawn(async move {
-        let served = match tokio::net::UnixListener::from_std(listener) {
-            Ok(listener) => axum::serve(listener, router).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = served {
-            tracing::error!(%error, "the control socket has failed; calls are served all the same");
-        }
-    });
+    tokio::spawn(serve_all(listener, api));
     Some(binding)
 }
 
-async fn overview(State(api): State<Api>) -> Result<Json<Overview>, Refused> {
-    api.ask(Request::Overview).await.map(Json)
-}
-
-async fn replace(State(api): State<Api>) -> Result<Json<Value>, Refused> {
-    tracing::info!("an operator asks for another worker");
-    match api.ask(Request::Replace).await? {
-        Ok(()) => Ok(Json(json!({}))),
-        Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
-    }
-}
-
-async fn lift(
-    State(api): State<Api>,
-    Named(plugin): Named<String>,
-    request: axum::extract::Request,
-) -> Result<Response, Refused> {
-    api.ask(|done| Request::Lift { plugin, done }).await?;
-    Ok(ask_worker(State(api), request).await)
-}
-
-async fn renew(State(api): State<Api>) -> Result<Json<Heir>, Refused> {
-    tracing::info!("an operator asks for the next release");
-    let (program, arguments) = (api.program.clone(), Arc::clone(&api.arguments));
-    // It runs the program, which may take its time.
-    let examined = tokio::task::spawn_blocking(move || renewal::examine(&program, &arguments));
-    let heir = examined
+async fn serve_all(listener: UnixListener, api: Api) {
+    // It describes itself while it is put together, which takes a moment that workers need not wait.
+    let of = api.clone();
+    let interface = tokio::task::spawn_blocking(move || interface(&of))
         .await
-        .expect("examining a program does not panic")
-        .map_err(|detail| Refused::new(StatusCode::CONFLICT, detail))?;
-    match api.ask(Request::Renew).await? {
-        Ok(()) => Ok(Json(heir)),
-        Err(detail) => Err(Refused::new(StatusCode::CONFLICT, detail)),
+        .expect("putting routes together does not panic: a test does it");
+    let config = Arc::clone(&api.parts.config);
+    if let (Some(address), Some(access)) = (config.control.listen, api.parts.access.clone()) {
+        let guarded = interface
+            .clone()
+            .layer(from_fn_with_state(access, guard::admit));
+        tokio::spawn(serve_tcp(address, guarded));
     }
+    if let Some(address) = config.control.telemetry {
+        tokio::spawn(serve_tcp(address, telemetry(api)));
+    }
+    match tokio::net::UnixListener::from_std(listener) {
+        Ok(listener) => {
+            serve_unix(listener, interface).await;
+        }
+        Err(error) => {
+            tracing::error!(%error, "the control socket has failed; calls are served all the same");
+        }
+    }
+}
+
+/// Everything, for those who may.
+fn interface(api: &Api) -> Router {
+    let (own, _) = described().split_for_parts();
+    let description = serde_json::to_value(description()).unwrap_or_default();
+    let description = Arc::new(description);
+    own.merge(passed_on())
+        .route(
+            DESCRIPTION,
+            get(move || {
+                let description = Arc::clone(&description);
+                async move { Json(Value::clone(&description)) }
+            }),
+        )
+        .method_not_allowed_fallback(no_such_method)
+        .fallback(no_such_path)
+        .layer(from_fn(guard::audit))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(api.clone())
+}
+
+/// What everybody may know.
+fn telemetry(api: Api) -> Router {
+    Router::new()
+        .route(health::LIVE, get(health::live))
+        .route(health::READY, get(health::ready))
+        .route(worker::METRICS, get(passing::pass_on))
+        .method_not_allowed_fallback(no_such_method)
+        .fallback(no_such_path)
+        .with_state(api)
+}
+
+/// What the supervisor answers, with its description.
+fn described() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(overview::status))
+        .routes(routes!(overview::host))
+        .routes(routes!(overview::workers))
+        .routes(routes!(overview::settings))
+        .routes(routes!(crashes::list))
+        .routes(routes!(crashes::show))
+        .routes(routes!(events::follow))
+        .routes(routes!(actions::replace_worker))
+        .routes(routes!(actions::renew))
+        .routes(routes!(actions::drain))
+        .routes(routes!(log::levels, log::set_levels))
+        .routes(routes!(log::lines))
+        .routes(routes!(log::follow))
+        .routes(routes!(session::show, session::sign_in, session::sign_out))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+}
+
+/// What the worker answers: each of its paths, with the methods that it takes.
+fn passed_on() -> Router<Api> {
+    let described = worker::description();
+    let mut router = Router::new();
+    for (path, item) in &described.paths.paths {
+        for (method, handled) in methods(item) {
+            let filter = method.to_method_filter();
+            router = match handled {
+                false => continue,
+                true => router.route(path, on(filter, passing::pass)),
+            };
+        }
+    }
+    router
+}
+
+fn methods(item: &utoipa::openapi::PathItem) -> [(utoipa::openapi::HttpMethod, bool); 4] {
+    use utoipa::openapi::HttpMethod;
+    [
+        (HttpMethod::Get, item.get.is_some()),
+        (HttpMethod::Post, item.post.is_some()),
+        (HttpMethod::Put, item.put.is_some()),
+        (HttpMethod::Delete, item.delete.is_some()),
+    ]
+}
+
+/// The description of everything.
+fn description() -> OpenApi {
+    let mut described = OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("plugin-host")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(
+                    "The control interface of a running plugin-host. Fields are only ever added within \
+                     /v1; whoever reads an answer ignores those that it does not know.",
+                ))
+                .build(),
+        )
+        .components(Some(ComponentsBuilder::new().build()))
+        .build();
+    described.merge(self::described().into_openapi());
+    described.merge(worker::description().clone());
+    described
 }
 
 impl Api {
@@ -167,62 +228,12 @@ impl Api {
     ) -> Result<T, Refused> {
         let (done, answer) = oneshot::channel();
         let asked = self.supervisor.send(request(done)).await;
-        asked.map_err(|_| control::stopping())?;
-        answer.await.map_err(|_| control::stopping())
+        asked.map_err(|_| Refused::stopping())?;
+        answer.await.map_err(|_| Refused::stopping())
     }
 }
 
-/// Passes a request on to the worker that serves.
-async fn ask_worker(State(mut api): State<Api>, request: axum::extract::Request) -> Response {
-    let commands = request.method() != Method::GET;
-    if commands {
-        // A worker that is about to go would forget it. An error means that the host stops.
-        let _ = api.may_command.wait_for(|may| *may).await;
-    }
-    // Between a worker's death and the next one there is none, for a moment.
-    let path = match api.serving.wait_for(Option::is_some).await {
-        Ok(path) => path.clone(),
-        Err(_) => None,
-    };
-    let Some(path) = path else {
-        return control::stopping().into_response();
-    };
-    let answered = pass_on(path, request).await;
-    if commands {
-        let _ = api.supervisor.send(Request::Commanded).await;
-    }
-    match answered {
-        Ok(response) => response,
-        Err(error) => Refused::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the worker did not answer: {error}; ask again"),
-        )
-        .into_response(),
-    }
-}
-
-async fn pass_on(
-    path: PathBuf,
-    request: axum::extract::Request,
-) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = connect(&path).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the connection; what goes wrong in it shows in the exchange.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    Ok(response.map(Body::new))
-}
-
-/// A worker that has just been started opens its control socket a moment after it serves.
-async fn connect(path: &std::path::Path) -> std::io::Result<UnixStream> {
-    const TRIES: u32 = 100;
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-    for _ in 1..TRIES {
-        if let Ok(stream) = UnixStream::connect(path).await {
-            return Ok(stream);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    UnixStream::connect(path).await
+/// An answer that says nothing but that it was done.
+fn done() -> Json<Value> {
+    Json(Value::Object(serde_json::Map::new()))
 }

@@ -24,6 +24,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    config::settings::{NOTIFY_VARIABLE, WATCHDOG_VARIABLE},
     link::{self, Link, Received, Start, ToSupervisor, ToWorker},
     shared_memory::threads::ThreadSlots,
 };
@@ -115,6 +116,9 @@ impl Child {
             .stderr(writer)
             .env("MALLOC_MMAP_THRESHOLD_", LARGE_ALLOCATION)
             .env("MALLOC_TRIM_THRESHOLD_", LARGE_ALLOCATION)
+            // It is the supervisor's to tell, and no plugin's.
+            .env_remove(NOTIFY_VARIABLE)
+            .env_remove(WATCHDOG_VARIABLE)
             // What a plugin starts can be ended with it; and the keyboard's signals are ours.
             .process_group(0)
             .spawn()?;

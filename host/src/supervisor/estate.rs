@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use super::Counts;
 use crate::{
     crash::{KnownGeneration, Mapping, Quarantined},
-    link::{self, MAX_DESCRIPTORS},
+    link::{self, Condition, MAX_DESCRIPTORS},
+    plugin::log_levels::LogLevels,
     server::handover::Passed,
 };
 
@@ -53,6 +54,8 @@ pub(super) struct Written {
     pub(super) connections: Vec<(Passed, u32)>,
     pub(super) counts: Counts,
     pub(super) quarantined: Vec<Quarantined>,
+    #[serde(default)]
+    pub(super) wanted_levels: Option<LogLevels>,
 }
 
 /// A worker that goes on.
@@ -65,6 +68,8 @@ pub(super) struct WrittenWorker {
     pub(super) generations: Vec<KnownGeneration>,
     pub(super) mappings: Vec<Mapping>,
     pub(super) lived_millis: u64,
+    #[serde(default)]
+    pub(super) condition: Condition,
 }
 
 /// An estate that was received.

@@ -77,6 +77,11 @@ impl Supervisor {
                     worker.child.tell(ToWorker::Stop { successor: true });
                 }
             }
+            ToSupervisor::Condition(condition) => {
+                if let Some(worker) = self.workers.get_mut(&number) {
+                    worker.condition = condition;
+                }
+            }
             ToSupervisor::Wish { reason } => {
                 if let Some(worker) = self.workers.get_mut(&number)
                     && worker.wish.is_none()

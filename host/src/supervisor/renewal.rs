@@ -16,6 +16,7 @@ use std::{
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use utoipa::ToSchema;
 
 use super::{
     Host, Phase, Supervisor, Worker,
@@ -35,7 +36,7 @@ pub const COMMAND: &str = "heir";
 const ANSWER_TIME: Duration = Duration::from_millis(50);
 
 /// What a program can take over.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Heir {
     /// Its release.
     pub release: String,
@@ -157,6 +158,7 @@ impl Supervisor {
                     generations: worker.generations.clone(),
                     mappings: worker.mappings.clone(),
                     lived_millis: millis(worker.child.started.elapsed()),
+                    condition: worker.condition.clone(),
                 })
                 .collect(),
             last_worker: self.last_worker,
@@ -168,6 +170,7 @@ impl Supervisor {
                 .collect(),
             counts,
             quarantined: self.quarantine.list().to_vec(),
+            wanted_levels: self.wanted_levels.clone(),
         };
         let mut descriptors = vec![
             self.binding.inode(),
@@ -208,6 +211,7 @@ impl Supervisor {
             worker.version = written.version;
             worker.generations = written.generations;
             worker.mappings = written.mappings;
+            worker.condition = written.condition;
             supervisor.workers.insert(written.worker, worker);
         }
         for of in std::mem::take(&mut estate.written.journals) {
@@ -220,6 +224,10 @@ impl Supervisor {
         supervisor.last_worker = estate.written.last_worker;
         supervisor.counts = estate.written.counts;
         supervisor.quarantine.inherit(estate.written.quarantined);
+        if let Some(wanted) = estate.written.wanted_levels.take() {
+            // Another release may not understand it; the log goes on as configured.
+            let _ = supervisor.want_levels(wanted);
+        }
         if let Some(serving) = estate.written.serving {
             supervisor.put_in_service(serving);
         }

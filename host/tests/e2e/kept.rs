@@ -11,9 +11,8 @@ use std::{
 use plugin_host::{
     http_client::{HttpClient, Settings},
     keeper::{Keeper, Reloaded, Request},
-    pipeline::pool::Pool,
     plugin::{
-        manager::{LoadErrorCause, Manager, Options, Restored, Status, Vetoes},
+        manager::{KeptOut, LoadErrorCause, Manager, Options, Restored, Status, Vetoes},
         metadata::{Build, Digest},
         permissions::Permissions,
         registry::{Missing, Registry},
@@ -23,10 +22,7 @@ use plugin_host::{
 };
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, mpsc, oneshot},
-};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::support::{
     PATIENCE,
@@ -35,6 +31,14 @@ use crate::support::{
 
 /// A program that no rehearsal succeeds with.
 const REFUSES: &str = "/bin/false";
+
+/// What a worker begins with.
+fn kept_out(quarantined: Vec<Build>) -> KeptOut {
+    KeptOut {
+        quarantined,
+        ..KeptOut::default()
+    }
+}
 
 /// The directories of one supervisor.
 struct Directories(TempDir);
@@ -85,7 +89,7 @@ impl Directories {
     /// The next worker, in which every rehearsal fails.
     async fn next_worker(&self, quarantined: Vec<Build>) -> (Worker, Restored) {
         let worker = Worker::new(self.options(Some(REFUSES)));
-        let restored = worker.manager.restore(quarantined).await;
+        let restored = worker.manager.restore(kept_out(quarantined)).await;
         worker.keeps().await;
         (worker, restored)
     }
@@ -143,7 +147,6 @@ impl Worker {
             plugins,
             Duration::from_secs(3_600),
             Arc::new(Notify::new()),
-            Pool::new(Handle::current(), 1),
         );
         keeper.resume(restored);
         tokio::spawn(keeper.run());
@@ -213,7 +216,7 @@ async fn the_next_worker_can_roll_back_and_the_one_after_it_stays_there() {
     first.dies().await;
 
     let second = Worker::new(directories.options(None));
-    second.manager.restore(Vec::new()).await;
+    second.manager.restore(KeptOut::default()).await;
     second.keeps().await;
     assert_eq!(second.serving("versioned").unwrap(), "2.0.0");
     assert_eq!(
@@ -257,9 +260,15 @@ async fn what_was_refused_is_not_tried_again_until_it_changes_or_an_operator_ask
     let (second, restored) = directories.next_worker(Vec::new()).await;
     assert_eq!(second.serving("versioned").unwrap(), "1.0.0");
     let requests = second.keep_up(&directories.plugins(), restored);
-    let (done, status) = oneshot::channel();
-    requests.send(Request::Status { done }).await.unwrap();
-    let status = status.await.unwrap();
+    // Answered when the directory has been read.
+    let (done, first_look) = oneshot::channel();
+    let plugin = "versioned".to_owned();
+    requests
+        .send(Request::Unblock { plugin, done })
+        .await
+        .unwrap();
+    first_look.await.unwrap().unwrap();
+    let status = second.status();
     let error = status.plugins[0].last_error.clone().unwrap();
     assert!(error.contains("told to fail"), "not tried again: {error}");
 
@@ -281,7 +290,7 @@ async fn files_that_changed_are_upgraded_and_those_that_went_are_unloaded_after_
     fs::remove_dir_all(directories.plugins().join("andgoaway")).unwrap();
 
     let worker = Worker::new(directories.options(None));
-    let restored = worker.manager.restore(Vec::new()).await;
+    let restored = worker.manager.restore(KeptOut::default()).await;
     worker.keeps().await;
     assert_eq!(worker.serving("versioned").unwrap(), "1.0.0");
     let _requests = worker.keep_up(&directories.plugins(), restored);
@@ -360,7 +369,7 @@ async fn what_is_in_quarantine_is_not_loaded_and_what_served_before_it_serves() 
     );
     third.dies().await;
     let next = Worker::new(directories.options(None));
-    next.manager.restore(vec![build(&deadly)]).await;
+    next.manager.restore(kept_out(vec![build(&deadly)])).await;
     directories.write("versioned", &version("2.0.1"));
     assert!(next.load_again().await.is_empty());
     assert_eq!(
@@ -378,7 +387,7 @@ async fn a_quarantine_that_is_lifted_lets_the_plugin_try_again() {
     directories.first_worker().await.dies().await;
 
     let worker = Worker::new(directories.options(None));
-    let restored = worker.manager.restore(vec![build(&deadly)]).await;
+    let restored = worker.manager.restore(kept_out(vec![build(&deadly)])).await;
     worker.keeps().await;
     assert!(restored.serving.is_empty());
     let requests = worker.keep_up(&directories.plugins(), restored);
@@ -448,7 +457,7 @@ async fn only_the_worker_that_serves_writes() {
 
     old.manager.stop_keeping().await;
     let new = Worker::new(directories.options(None));
-    new.manager.restore(Vec::new()).await;
+    new.manager.restore(KeptOut::default()).await;
     directories.write("versioned", &version("2.0.0"));
     assert!(old.load_again().await.is_empty());
     assert!(new.load_again().await.is_empty());
@@ -490,7 +499,7 @@ async fn without_a_ledger_nothing_is_decided_and_a_damaged_library_is_loaded_ane
     fs::remove_file(&library).unwrap();
     fs::write(&library, &version("6.6.6").library).unwrap();
     let next = Worker::new(directories.options(None));
-    let restored = next.manager.restore(Vec::new()).await;
+    let restored = next.manager.restore(KeptOut::default()).await;
     assert!(restored.serving.is_empty());
     let requests = next.keep_up(&directories.plugins(), restored);
     reload(&requests).await;

@@ -29,7 +29,7 @@ fn json_lines_are_objects_with_the_fields_of_a_plugins_line() {
         .collect();
     let line = lines
         .iter()
-        .find(|line| line["target"] == "plugin")
+        .find(|line| line["target"] == "plugins")
         .expect("the plugin's line");
     assert_eq!(line["level"], "WARN");
     assert_eq!(line["fields"]["message"], "a \"quoted\"\nline");

@@ -1,5 +1,6 @@
 //! What the tests share: a running host, and a client that plays the gateway's side.
 
+pub(crate) mod asking;
 pub(crate) mod builds;
 pub(crate) mod bystanders;
 pub(crate) mod crates;

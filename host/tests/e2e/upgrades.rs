@@ -110,7 +110,7 @@ fn a_call_that_has_begun_ends_with_the_version_it_began_with_and_only_then_that_
     let log = host.log();
     let unloads = log
         .lines()
-        .filter(|line| line.contains("plugin: unloaded") && line.contains("version=0.1.0"));
+        .filter(|line| line.contains("plugins: unloaded") && line.contains("version=0.1.0"));
     assert_eq!(unloads.count(), 1, "on_unload runs once");
 }
 

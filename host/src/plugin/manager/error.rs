@@ -33,6 +33,13 @@ pub struct LoadError {
     pub cause: LoadErrorCause,
 }
 
+impl LoadError {
+    /// Whether it is only an operator who keeps it from loading.
+    pub fn is_disabled(&self) -> bool {
+        matches!(self.cause, LoadErrorCause::Disabled(_))
+    }
+}
+
 /// Why a plugin could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadErrorCause {
@@ -63,6 +70,9 @@ pub enum LoadErrorCause {
     /// Worker processes have died in this very build: the plugin's fault.
     #[error("{}", quarantined(.0))]
     Quarantined(PluginName),
+    /// An operator has taken the plugin out of service.
+    #[error("an operator has disabled it: `plugin-host enable {0}` lets it serve")]
+    Disabled(PluginName),
     /// Configurations that work now would not with it: the operator decides.
     #[error("{}", vetoed(.0))]
     Vetoed(Vec<RefusedRoute>),
@@ -119,6 +129,9 @@ pub enum RollbackError {
         /// Its versions.
         versions: String,
     },
+    /// An operator has taken it out of service.
+    #[error("plugin `{0}` is disabled: `plugin-host enable {0}` first")]
+    Disabled(String),
     /// The copy is gone or damaged: the machine's fault.
     #[error("the copy of the earlier version cannot be read: {0}")]
     Copy(String),
@@ -126,6 +139,11 @@ pub enum RollbackError {
     #[error(transparent)]
     Load(#[from] LoadError),
 }
+
+/// No plugin of that name is disabled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not disabled")]
+pub struct NotDisabled(pub String);
 
 /// No quarantine was lifted: none holds for a plugin of that name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

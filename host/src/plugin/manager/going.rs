@@ -44,11 +44,11 @@ impl Manager {
         self.unload_from(slot, |_| true).await > 0
     }
 
-    fn slots(&self) -> Vec<Arc<Slot>> {
+    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
         self.slots.lock().values().cloned().collect()
     }
 
-    async fn unload_from(
+    pub(super) async fn unload_from(
         &self,
         slots: impl IntoIterator<Item = Arc<Slot>>,
         chosen: impl Fn(&Generation) -> bool,
@@ -85,6 +85,9 @@ impl Manager {
         vetoes: Vetoes,
     ) -> Result<Arc<Generation>, RollbackError> {
         let wanted = Requested::parse(requested)?;
+        if self.is_disabled(&wanted.name) {
+            return Err(RollbackError::Disabled(wanted.name.to_string()));
+        }
         let mut known: Vec<(Arc<Slot>, semver::Version)> = Vec::new();
         for slot in self.slots() {
             let origin = slot.given.lock().origin().cloned();

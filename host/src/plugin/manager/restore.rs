@@ -25,6 +25,7 @@ use super::{
     slot::{Given, Slot, Stored},
 };
 use crate::plugin::{
+    disabled::DisabledPlugin,
     discovery::{Candidate, Cause, Files},
     kept::{Kept, KeptBuild, KeptError, KeptPlace, Ledger, Writer},
     metadata::{Build, Digest, PluginName},
@@ -40,6 +41,8 @@ const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(5);
 pub(super) struct Keeping {
     /// Builds that worker processes have died in.
     quarantined: parking_lot::Mutex<Arc<[Build]>>,
+    /// Plugins that an operator has taken out of service.
+    disabled: parking_lot::Mutex<Arc<[DisabledPlugin]>>,
     /// Plugins whose first loading an earlier worker began.
     awaited: parking_lot::Mutex<Vec<PluginName>>,
     /// How often it was asked to write the ledger: one writing may do for several.
@@ -64,6 +67,15 @@ pub struct Restored {
     pub tried: Vec<(PathBuf, Files)>,
     /// Places where that failed.
     pub failed: Vec<PathBuf>,
+}
+
+/// What must not be loaded.
+#[derive(Debug, Default)]
+pub struct KeptOut {
+    /// Builds that worker processes have died in, or that an operator has put aside.
+    pub quarantined: Vec<Build>,
+    /// Plugins that an operator has taken out of service.
+    pub disabled: Vec<DisabledPlugin>,
 }
 
 /// What came of lifting a quarantine.
@@ -106,17 +118,30 @@ impl Keeping {
     pub(super) fn quarantined(&self) -> Arc<[Build]> {
         Arc::clone(&self.quarantined.lock())
     }
+
+    pub(super) fn set_quarantined(&self, quarantined: Vec<Build>) {
+        *self.quarantined.lock() = quarantined.into();
+    }
+
+    pub(super) fn disabled(&self) -> Arc<[DisabledPlugin]> {
+        Arc::clone(&self.disabled.lock())
+    }
+
+    pub(super) fn set_disabled(&self, disabled: Vec<DisabledPlugin>) {
+        *self.disabled.lock() = disabled.into();
+    }
 }
 
 impl Manager {
     /// Puts in service again what served in the last worker, all at the same time and without a
-    /// rehearsal. Nothing of `quarantined` is loaded, neither now nor later: what served before it
-    /// serves in its place, or nothing. To be called once, before anything is loaded.
+    /// rehearsal. Nothing of `kept_out` is loaded, neither now nor later: what served before a build in
+    /// quarantine serves in its place, or nothing. To be called once, before anything is loaded.
     ///
     /// The way of what comes back leads on to [`Keeper::resume`](crate::keeper::Keeper::resume).
-    pub async fn restore(&self, quarantined: Vec<Build>) -> Restored {
+    pub async fn restore(&self, kept_out: KeptOut) -> Restored {
         let began = Instant::now();
-        *self.keeping.quarantined.lock() = quarantined.into();
+        self.keeping.set_quarantined(kept_out.quarantined);
+        self.keeping.set_disabled(kept_out.disabled);
         let Some((kept, ledger)) = self.read_ledger().await else {
             return Restored::default();
         };
@@ -130,11 +155,7 @@ impl Manager {
             if let Some(files) = given.tried {
                 restored.tried.push((place.clone(), files));
             }
-            if given
-                .last
-                .as_ref()
-                .is_some_and(|last| last.failed.is_some())
-            {
+            if given.last().is_some_and(|last| last.failed.is_some()) {
                 restored.failed.push(place.clone());
             }
             *self.slot(&place).given.lock() = given;
@@ -194,11 +215,25 @@ impl Manager {
         let place = self.options.plugin_dir.join(&kept.place);
         let mut given = Given {
             tried: kept.tried,
-            last: kept.last,
+            has_changed: kept.has_changed,
+            history: kept.history.into(),
             ..Given::default()
         };
-        let mut should_serve = kept.serving.is_some();
-        for build in kept.serving.into_iter().chain(kept.previous) {
+        let is_disabled = |build: &KeptBuild| self.is_disabled(&build.build.name);
+        // It served when the last worker died, or when it was disabled.
+        let set_aside = kept.set_aside.or(kept.serving.clone().filter(is_disabled));
+        let serving = kept.serving.filter(|build| !is_disabled(build));
+        if let Some(build) = set_aside {
+            match self.find_kept(directory, &place, build, false).await {
+                Ok(found) => given.set_aside = Some(Stored::found(found)),
+                Err(error) => {
+                    tracing::error!(%error, "a build that was kept is lost");
+                    given.tried = None;
+                }
+            }
+        }
+        let mut should_serve = serving.is_some();
+        for build in serving.into_iter().chain(kept.previous) {
             let is_quarantined = self.is_quarantined(&build.build.digest);
             let found = match self
                 .find_kept(
@@ -311,7 +346,7 @@ impl Manager {
         if builds.is_empty() {
             return Err(NotQuarantined(name.to_owned()));
         }
-        *self.keeping.quarantined.lock() = left.into();
+        self.keeping.set_quarantined(left);
         let slots = self.slots.lock().clone();
         let is_lifted = |digest: &Digest| builds.iter().any(|build| build.digest == *digest);
         let places = slots
@@ -402,10 +437,7 @@ impl Slot {
             .partition(|stored| is_lifted(&stored.origin.digest));
         given.quarantined = left;
         let lifted: Vec<Stored> = lifted;
-        let was_refused = given
-            .last
-            .as_ref()
-            .is_some_and(|last| is_lifted(&last.digest));
+        let was_refused = given.last().is_some_and(|last| is_lifted(&last.digest));
         let was_ours = was_refused || !lifted.is_empty();
         if was_ours {
             given.tried = None;

@@ -2,16 +2,20 @@
 //! their libraries stay mapped for the rest of the process's life.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use serde::Serialize;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
+use super::status::utc;
 use crate::plugin::registry::Generation;
 
 /// Time that a retired generation's calls may take to end; one that is in use for longer is
@@ -27,15 +31,30 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Counts retired generations.
 #[derive(Debug)]
 pub(super) struct Retired {
-    draining: AtomicUsize,
     unloaded: AtomicUsize,
     stuck: AtomicUsize,
     threads: Arc<AtomicUsize>,
+    mappings: AtomicUsize,
     mapped_bytes: watch::Sender<u64>,
+    /// Those that are still in use, by their numbers.
+    in_use: Mutex<BTreeMap<u64, DrainingGeneration>>,
+}
+
+/// A generation that serves no new call, and that calls still use.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DrainingGeneration {
+    /// The plugin.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Number of the generation.
+    pub generation: u64,
+    /// Since when it serves no new call, in UTC.
+    pub since: String,
 }
 
 /// How many generations serve no more, in this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RetiredCounts {
     /// Still in use by calls that began with them.
     pub draining: usize,
@@ -53,11 +72,12 @@ pub struct RetiredCounts {
 impl Default for Retired {
     fn default() -> Self {
         Self {
-            draining: AtomicUsize::new(0),
             unloaded: AtomicUsize::new(0),
             stuck: AtomicUsize::new(0),
             threads: Arc::default(),
+            mappings: AtomicUsize::new(0),
             mapped_bytes: watch::Sender::new(0),
+            in_use: Mutex::default(),
         }
     }
 }
@@ -67,10 +87,17 @@ impl Retired {
     pub(super) fn retire(self: &Arc<Self>, generation: Arc<Generation>) {
         self.stays_mapped(generation.origin().mapped_bytes);
         let retired = Arc::clone(self);
-        retired.draining.fetch_add(1, Ordering::Relaxed);
+        let number = generation.number();
+        let draining = DrainingGeneration {
+            name: generation.name().to_string(),
+            version: generation.version().to_string(),
+            generation: number,
+            since: utc(SystemTime::now()),
+        };
+        retired.in_use.lock().insert(number, draining);
         tokio::spawn(async move {
             let ended = drain(generation).await;
-            retired.draining.fetch_sub(1, Ordering::Relaxed);
+            retired.in_use.lock().remove(&number);
             let count = if ended {
                 &retired.unloaded
             } else {
@@ -82,8 +109,19 @@ impl Retired {
 
     /// Counts a library that stays mapped and does not serve.
     pub(super) fn stays_mapped(&self, bytes: u64) {
+        self.mappings.fetch_add(1, Ordering::Relaxed);
         self.mapped_bytes
             .send_modify(|mapped| *mapped = mapped.saturating_add(bytes));
+    }
+
+    /// Libraries that stay mapped and do not serve.
+    pub(super) fn mappings(&self) -> usize {
+        self.mappings.load(Ordering::Relaxed)
+    }
+
+    /// Follows what they occupy.
+    pub(super) fn mapped_bytes(&self) -> watch::Receiver<u64> {
+        self.mapped_bytes.subscribe()
     }
 
     pub(super) fn more_than(&self, budget: u64) -> impl Future<Output = ()> + Send + use<> {
@@ -102,9 +140,13 @@ impl Retired {
         Arc::clone(&self.threads)
     }
 
+    pub(super) fn draining(&self) -> Vec<DrainingGeneration> {
+        self.in_use.lock().values().cloned().collect()
+    }
+
     pub(super) fn counts(&self) -> RetiredCounts {
         RetiredCounts {
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.in_use.lock().len(),
             unloaded: self.unloaded.load(Ordering::Relaxed),
             stuck: self.stuck.load(Ordering::Relaxed),
             threads: self.threads.load(Ordering::Relaxed),

@@ -1,13 +1,13 @@
 //! What each place of the plugin directory has given, and what the next worker has to know of it.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use tokio::sync::Mutex;
 
 use crate::plugin::{
     discovery::{Candidate, Files, Origin},
     kept::{Attempt, KeptBuild, KeptPlace, within},
-    metadata::Digest,
+    metadata::{Digest, PluginName},
     private_copy::PrivateCopy,
     registry::Generation,
 };
@@ -15,6 +15,9 @@ use crate::plugin::{
 /// Builds of one place that are kept for the day when their quarantine is lifted, at most: what
 /// served, and what served before.
 const MAX_QUARANTINED: usize = 2;
+
+/// Tries to load something that are remembered of each place.
+pub const MAX_HISTORY: usize = 16;
 
 /// One place of the plugin directory.
 #[derive(Debug, Default)]
@@ -35,7 +38,12 @@ pub(super) struct Given {
     pub(super) quarantined: Vec<Stored>,
     /// The operator's files that were tried last; none where they have gone since.
     pub(super) tried: Option<Files>,
-    pub(super) last: Option<Attempt>,
+    /// What would serve, had no operator disabled it.
+    pub(super) set_aside: Option<Stored>,
+    /// Whether the operator's files have changed while it was disabled.
+    pub(super) has_changed: bool,
+    /// The last tries to load something, oldest first.
+    pub(super) history: VecDeque<Attempt>,
 }
 
 /// A generation that can be loaded again without the operator's file.
@@ -50,6 +58,28 @@ impl Given {
     pub(super) fn origin(&self) -> Option<&Arc<Origin>> {
         let serving = self.serving.as_ref().map(|serving| serving.origin());
         serving.or(self.previous.as_ref().map(|previous| &previous.origin))
+    }
+
+    /// The name of what it has given, or was tried to give.
+    pub(super) fn name(&self) -> Option<&PluginName> {
+        let known = self
+            .origin()
+            .or(self.set_aside.as_ref().map(|it| &it.origin));
+        known
+            .map(|origin| &origin.metadata.name)
+            .or(self.last().map(|last| &last.name))
+    }
+
+    /// The last try to load something.
+    pub(super) fn last(&self) -> Option<&Attempt> {
+        self.history.back()
+    }
+
+    pub(super) fn remember(&mut self, attempt: Attempt) {
+        if self.history.len() == MAX_HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(attempt);
     }
 
     pub(super) fn quarantine(&mut self, stored: Stored) {
@@ -74,14 +104,17 @@ impl Given {
                 .iter()
                 .map(|stored| keep(&stored.origin))
                 .collect(),
-            last: self.last.clone(),
+            set_aside: self.set_aside.as_ref().map(|stored| keep(&stored.origin)),
+            has_changed: self.has_changed,
+            history: self.history.iter().cloned().collect(),
         }
     }
 
     /// The private copies of all that is kept.
     pub(super) fn copies(&self) -> Vec<(Digest, Arc<PrivateCopy>)> {
         let serving = self.serving.iter().map(|serving| Stored::of(serving));
-        let others = self.previous.iter().chain(&self.quarantined).cloned();
+        let others = self.previous.iter().chain(&self.set_aside);
+        let others = others.chain(&self.quarantined).cloned();
         serving
             .chain(others)
             .map(|stored| (stored.origin.digest, stored.copy))

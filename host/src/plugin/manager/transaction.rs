@@ -9,9 +9,17 @@ use super::{
     slot::{Slot, Stored},
 };
 use crate::{
-    plugin::{discovery::Candidate, kept::Attempt, metadata::PluginName, registry::Generation},
+    plugin::{
+        discovery::Candidate,
+        kept::Attempt,
+        metadata::PluginName,
+        registry::{Generation, cut},
+    },
     tokens::compile::TriedOut,
 };
+
+/// Bytes that are remembered of why a try failed.
+const MAX_REASON_BYTES: usize = 4_096;
 
 /// Whether live configurations that a version refuses keep it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +71,9 @@ impl Manager {
         let _turn = slot.turn.lock().await;
         let old = slot.given.lock().serving.clone();
         let build = candidate.build();
-        let loaded = if self.is_quarantined(&build.digest) {
+        let loaded = if self.is_disabled(&build.name) {
+            Err(Subject::of(&candidate).refused(LoadErrorCause::Disabled(build.name.clone())))
+        } else if self.is_quarantined(&build.digest) {
             Err(Subject::of(&candidate).refused(LoadErrorCause::Quarantined(build.name.clone())))
         } else {
             self.transact(candidate, old.as_ref(), vetoes, awaited)
@@ -73,12 +83,16 @@ impl Manager {
             self.swap(|snapshot| snapshot.without_loading(name)).await;
         }
         let mut given = slot.given.lock();
-        given.last = Some(Attempt {
+        given.has_changed |= matches!(&loaded, Err(error) if error.is_disabled());
+        given.remember(Attempt {
             at: SystemTime::now(),
             name: build.name,
             version: build.version,
             digest: build.digest,
-            failed: loaded.as_ref().err().map(ToString::to_string),
+            failed: loaded
+                .as_ref()
+                .err()
+                .map(|error| cut(error.to_string(), MAX_REASON_BYTES)),
         });
         let generation = loaded?;
         given.serving = Some(Arc::clone(&generation));

@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Generation;
 
@@ -27,7 +28,7 @@ pub enum Failing {
 }
 
 /// How often each has happened to one generation in one worker process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CallCounts {
     /// Calls that came to it, whatever became of them; those that are open included.
     pub calls: u64,
@@ -43,6 +44,18 @@ pub struct CallCounts {
     pub without_thread: u64,
     /// Calls on which it made more than the host keeps.
     pub without_room: u64,
+}
+
+impl CallCounts {
+    /// Calls on which it has failed, in whatever way, and configurations on which it panicked.
+    pub fn failed(&self) -> u64 {
+        self.errors
+            + self.panics
+            + self.missed_deadlines
+            + self.misuses
+            + self.without_thread
+            + self.without_room
+    }
 }
 
 /// The counters of one generation.

@@ -9,7 +9,7 @@ use super::{
     LOOK_AGAIN, PATIENCE, Place, SETTLE, WRITER_PATIENCE, fingerprint::Fingerprint, pass::Pass,
 };
 use crate::plugin::{
-    discovery::{Candidate, Discovery, Files, Problem, Spot},
+    discovery::{Candidate, Cause, Discovery, Files, Problem, Spot},
     metadata::{Digest, FILE_NAME, LibraryPath},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct Look {
     /// What was read while somebody seemed to be writing, and when.
     doubtful: Option<(Instant, Contents)>,
     /// The problems that were told last.
-    told: Option<(Contents, Vec<String>)>,
+    told: Option<(Contents, Vec<(PathBuf, String)>)>,
     /// The twins that were told last.
     pub(super) told_twins: Vec<PathBuf>,
 }
@@ -179,7 +179,7 @@ impl Look {
         if may_pass && left > Duration::ZERO {
             return Outcome::Wait(left.min(LOOK_AGAIN));
         }
-        let words: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let words: Vec<_> = problems.iter().map(told).collect();
         let state = Some((contents.clone(), words));
         let problems = std::mem::take(problems);
         self.verdict = Verdict::Unfit;
@@ -188,6 +188,25 @@ impl Look {
         }
         self.told = state;
         Outcome::Unfit(problems)
+    }
+
+    /// What is wrong with what lies there now, as it was told.
+    pub(super) fn standing(&self) -> Vec<(PathBuf, String)> {
+        match (&self.verdict, &self.told) {
+            (Verdict::Unfit, Some((_, told))) => told.clone(),
+            (Verdict::Fit(fit), _) if !self.told_twins.is_empty() => {
+                let twins = Problem {
+                    path: fit.library_path.clone(),
+                    plugin: Some(fit.place.name.clone()),
+                    version: Some(fit.place.version.clone()),
+                    cause: Cause::Twins {
+                        others: self.told_twins.clone(),
+                    },
+                };
+                vec![told(&twins)]
+            }
+            _ => Vec::new(),
+        }
     }
 
     pub(super) fn tell_again(&mut self) {
@@ -223,6 +242,11 @@ impl Contents {
             digests: read.iter().map(|(_, digest)| *digest).collect(),
         }
     }
+}
+
+/// A problem as it was told, with the path that it is about.
+fn told(problem: &Problem) -> (PathBuf, String) {
+    (problem.path.clone(), problem.to_string())
 }
 
 /// Everything that a plugin's judgement depended on.

@@ -177,6 +177,9 @@ impl Serving<'_> {
                 left_out,
                 "a call failed closed"
             );
+            if let Failed::Plugin(failure) = failed {
+                token.remember_failure(*id, failure);
+            }
         }
         let closed_by_status = *phase == Phase::Response
             && self.shared.limits.response_failure == ResponseFailure::Status503;
@@ -226,6 +229,7 @@ pub(super) fn log_skipped(shared: &Shared, open: &OpenCall, failure: &PluginFail
             left_out,
             "a plugin failed on a call and was skipped, as its failure policy says"
         );
+        token.remember_failure(*id, failure);
     }
 }
 

@@ -93,7 +93,7 @@ impl Host {
 
     /// The same where there may be no worker to replace at the moment.
     pub(crate) fn try_replace_worker(&self) -> bool {
-        workers::ask(self.directory(), "POST", "/v1/worker/replace")
+        workers::ask(self.directory(), "POST", "/v1/workers/replace")
             .is_ok_and(|(status, _)| status == 200)
     }
 

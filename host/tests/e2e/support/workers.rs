@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use super::host::PATIENCE;
 
-/// What `GET /v1/host` tells.
+/// What `GET /v1/workers` tells.
 #[derive(Debug, Clone)]
 pub(crate) struct Overview(pub(crate) Value);
 
 impl Overview {
     /// Of the host that has this runtime directory to itself.
     pub(crate) fn of(runtime_dir: &Path) -> Option<Self> {
-        let (status, body) = ask(runtime_dir, "GET", "/v1/host").ok()?;
+        let (status, body) = ask(runtime_dir, "GET", "/v1/workers").ok()?;
         (status == 200).then_some(Self(body))
     }
 
