@@ -111,6 +111,12 @@ mod guides {
     #[doc = include_str!("../../docs/authoring.md")]
     struct Authoring;
 
+    #[doc = include_str!("../../docs/cookbook.md")]
+    struct Cookbook;
+
+    #[doc = include_str!("../../docs/coming-from.md")]
+    struct ComingFrom;
+
     #[doc = include_str!("../../docs/abi.md")]
     struct Abi;
 }

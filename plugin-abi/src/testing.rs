@@ -73,6 +73,7 @@ mod response;
 mod route;
 mod rules;
 mod run;
+mod service;
 mod upstream_request;
 mod values;
 mod world;
@@ -87,6 +88,7 @@ pub use real_host::{Builder, RealHost};
 pub use response::{ClientResponse, UpstreamResponse, response};
 pub use route::Route;
 pub use serde_json::{Value, json};
+pub use service::Service;
 pub use upstream_request::UpstreamRequest;
 pub use world::Logged;
 

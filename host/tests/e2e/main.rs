@@ -71,6 +71,7 @@ mod stalls;
 mod states;
 mod tasks;
 mod tokio_inside;
+mod tutorial;
 mod upgrades;
 mod upgrades_under_load;
 mod values;

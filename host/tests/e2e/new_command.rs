@@ -59,6 +59,11 @@ fn a_crate_that_rewrites_responses_is_as_good() {
 }
 
 #[test]
+fn a_crate_that_asks_another_service_is_as_good() {
+    is_a_good_crate("authenticate", "authenticate");
+}
+
+#[test]
 fn a_crate_that_limits_is_as_good_and_so_is_a_long_name() {
     is_a_good_crate(
         "a-limit-with-a-name-that-is-as-long-as-a-name-can-be-2026-11-25a",

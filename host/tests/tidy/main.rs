@@ -349,6 +349,52 @@ fn the_plugin_in_the_readme_is_the_one_in_the_tree() {
     assert_eq!(shown.trim(), whole.trim());
 }
 
+#[test]
+fn the_recipes_of_the_cookbook_are_cut_from_the_templates() {
+    let cookbook = &file("docs/cookbook.md").text;
+    let mut findings = Vec::new();
+    let templates = "host/templates/";
+    for lib in files()
+        .iter()
+        .filter(|file| file.path.starts_with(templates))
+    {
+        let name = lib.path[templates.len()..].split('/').next().unwrap();
+        if !lib.path.ends_with("/src/lib.rs") || name == "default" {
+            continue;
+        }
+        let recipe = cookbook.split("\n## ").find(|recipe| {
+            let made = markdown::code_block(recipe, "sh").unwrap_or_default();
+            made.trim_end().ends_with(&format!("--template {name}"))
+        });
+        let Some(recipe) = recipe else {
+            findings.push(format!("{name} has no recipe"));
+            continue;
+        };
+        let routes = &file(&format!("{templates}{name}/apisix.yaml")).text;
+        for (language, source) in [("rust,ignore", &lib.text), ("yaml", routes)] {
+            match markdown::code_block(recipe, language) {
+                Some(shown) if is_cut_from(shown, source) => {}
+                Some(_) => findings.push(format!("{name}: {language} is another than the source")),
+                None => findings.push(format!("{name}: no {language}")),
+            }
+        }
+    }
+    expect_none("a recipe shows what `plugin-host new` makes", findings);
+}
+
+/// Whether each piece of an excerpt, apart from blank lines between pieces, is in the source.
+fn is_cut_from(shown: &str, source: &str) -> bool {
+    let pieces = || shown.trim_end().split("\n\n");
+    !shown.trim().is_empty() && pieces().all(|piece| source.contains(piece))
+}
+
+#[test]
+fn an_excerpt_that_is_none_is_found() {
+    assert!(is_cut_from("a\n\nd\n", "a\nb\nc\nd\n"));
+    assert!(!is_cut_from("a\nc\n", "a\nb\nc\nd\n"));
+    assert!(!is_cut_from("\n", "a"));
+}
+
 /// The rows of a table whose last column names tests: what is said, and the tests that show it.
 fn claims(document: &str, heading: &str) -> Vec<(String, Vec<String>)> {
     let section = markdown::section(&file(document).text, heading).unwrap();

@@ -18,9 +18,11 @@ use std::{
 
 use log::Level;
 
+use super::service::{self, Service};
 use crate::abi::{
-    FfiFuture, Host, HostServices, HostServices_TO, LogLevel, LogRecord, MetricArguments,
-    MetricCells, MetricSeries, RArc, RResult, RStr, RString, SpawnStatus, TD_Opaque,
+    FfiFuture, Host, HostServices, HostServices_TO, HttpFailure, HttpFailureKind, IncomingObject,
+    LogLevel, LogRecord, MetricArguments, MetricCells, MetricSeries, OutgoingObject, RArc, RResult,
+    RStr, RString, SpawnStatus, TD_Opaque,
 };
 
 /// A line that a plugin has logged.
@@ -75,6 +77,8 @@ struct State {
     kept: HashMap<Vec<u8>, Values>,
     /// By plugin, name, and names and values of labels.
     metrics: HashMap<Vec<String>, RArc<MetricCells>>,
+    /// Whom plugins can call over HTTP.
+    services: Vec<Service>,
 }
 
 /// Names and values.
@@ -195,6 +199,11 @@ impl World {
     /// Keeps values for later calls of a request.
     pub(super) fn keep(&self, request_id: &[u8], values: Values) {
         self.state().kept.insert(request_id.to_vec(), values);
+    }
+
+    /// Adds whom plugins can call over HTTP.
+    pub(super) fn add_service(&self, service: Service) {
+        self.state().services.push(service);
     }
 
     /// When the next timer is due, and how many there are.
@@ -324,6 +333,17 @@ impl HostServices for Services {
             future: task,
         });
         SpawnStatus::SPAWNED
+    }
+
+    fn fetch(&self, request: OutgoingObject) -> FfiFuture<RResult<IncomingObject, HttpFailure>> {
+        if let Some(Place { world, .. }) = current() {
+            let services = world.state().services.clone();
+            return service::fetch(&world, &services, request);
+        }
+        FfiFuture::new(std::future::ready(RResult::RErr(HttpFailure {
+            kind: HttpFailureKind::UNAVAILABLE,
+            message: "only what runs in a gateway of a test has a client".into(),
+        })))
     }
 
     fn metric(&self, metric: MetricArguments<'_>) -> RResult<MetricSeries, RString> {

@@ -8,4 +8,5 @@ mod asking;
 mod failing;
 mod messages;
 mod metadata;
+mod services;
 mod time;

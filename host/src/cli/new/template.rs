@@ -15,6 +15,8 @@ pub(super) enum Template {
     RewriteRequest,
     /// Changes headers and text of responses
     RewriteResponse,
+    /// Asks another service who it is, and keeps out whom it does not know
+    Authenticate,
     /// Counts each client's requests and refuses those beyond a limit
     Limit,
     /// Logs each response with its request
@@ -82,7 +84,7 @@ impl Template {
             Self::Stop => "/shop/cart",
             Self::RewriteRequest => "/api/orders?token=secret&q=1",
             Self::RewriteResponse => "/old/page",
-            Self::Limit | Self::Log => "/",
+            Self::Authenticate | Self::Limit | Self::Log => "/",
         }
     }
 
@@ -92,6 +94,7 @@ impl Template {
             Self::Stop => files!("stop"),
             Self::RewriteRequest => files!("rewrite-request"),
             Self::RewriteResponse => files!("rewrite-response"),
+            Self::Authenticate => files!("authenticate"),
             Self::Limit => files!("limit"),
             Self::Log => files!("log"),
         }
