@@ -194,7 +194,7 @@ fn a_plugin_that_takes_too_long_to_save_its_state_keeps_nothing_from_serving() {
         "0.2.0",
         &inheriting(1, json!({})),
     );
-    host.log_line(&["plugin: saves"]);
+    host.log_line(&["plugins: saves"]);
     assert_eq!(
         counted(&mut gateway, tokens[0]),
         (1, 1),
@@ -209,7 +209,7 @@ fn a_plugin_that_takes_too_long_to_take_state_serves_meanwhile() {
     let blocks = json!({ "on_restore": [{ "log": ["info", "restores"] }, { "block": 3_000 }] });
     let (host, mut gateway, tokens) = with_five_calls(inheriting(1, json!({})));
     upgrade(&host.plugins(), "scripted", "0.2.0", &inheriting(1, blocks));
-    host.log_line(&["plugin: restores"]);
+    host.log_line(&["plugins: restores"]);
     assert_eq!(counted(&mut gateway, tokens[0]), (1, 1));
     host.log_line(&["has not taken its state over yet", "version=0.2.0"]);
     host.log_line(&["state of the generation before taken over"]);

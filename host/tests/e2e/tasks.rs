@@ -73,7 +73,7 @@ fn tasks_end_after_on_unload_and_before_the_plugin_is_gone() {
         "tasks": [{ "repeat": "the task" }],
         "on_unload": [{ "sleep": 50 }, { "log": ["info", "on_unload is over"] }],
     }));
-    host.log_line(&["plugin: the task"]);
+    host.log_line(&["plugins: the task"]);
     upgrade(&host.plugins(), "scripted", "0.2.0", &Value::Null);
     host.log_line(&["plugin unloaded", "version=0.1.0"]);
     let [over, dropped, unloaded] = places(
@@ -87,9 +87,9 @@ fn tasks_end_after_on_unload_and_before_the_plugin_is_gone() {
         unreachable!("three were asked for");
     };
     assert!(over < dropped && dropped < unloaded, "{}", host.log());
-    let before = host.log().matches("plugin: the task ").count();
+    let before = host.log().matches("plugins: the task ").count();
     std::thread::sleep(std::time::Duration::from_millis(50));
-    assert_eq!(host.log().matches("plugin: the task ").count(), before);
+    assert_eq!(host.log().matches("plugins: the task ").count(), before);
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn run_suite(args: &SuiteArgs) -> Result<()> {
     plan.rounds = args.rounds.unwrap_or(plan.rounds);
     plan.runners.clone_from(&args.runner);
     plan.sockets.clone_from(&args.socket);
-    plan.variants.clone_from(&args.variant);
+    plan.variants.extend_from_slice(&args.variant);
     let report = suite::run(&plan)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -21,6 +21,9 @@ pub(crate) use bodies::Body;
 pub(crate) use scale::Scale;
 pub(crate) use upgrades::Disturbed;
 
+/// The host that sleeps as soon as it has nothing to do.
+const NO_SPIN: &str = "without spin";
+
 /// Parts of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Only {
@@ -75,7 +78,8 @@ impl Plan {
             connections: vec![1, 8, 64, 256, 1024],
             runners: Vec::new(),
             sockets: Vec::new(),
-            variants: Vec::new(),
+            // As the echo servers wait.
+            variants: vec![(NO_SPIN.to_owned(), "--spin=0us".to_owned())],
         }
     }
 

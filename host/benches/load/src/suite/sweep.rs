@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 
-use super::{Plan, Target, progress};
+use super::{NO_SPIN, Plan, Target, progress};
 use crate::{
     calls::{Exchange, Phase, RecordedCall, Replies},
     floor::Model,
@@ -221,9 +221,10 @@ pub(super) fn targets(sweep: &[Measurement]) -> Vec<Target> {
             ));
         }
     }
-    if let (Some(own), Some(epoll)) = (find(HOST, 1), find(Model::Epoll.name(), 1)) {
+    let without_spin = format!("{HOST} {NO_SPIN}");
+    if let (Some(own), Some(epoll)) = (find(&without_spin, 1), find(Model::Epoll.name(), 1)) {
         targets.push(Target::at_most(
-            "p50 at 1 connection beside the epoll echo's",
+            "p50 at 1 connection beside the epoll echo's, both without spin",
             1.1,
             own.ratio(epoll, |sample| sample.p50),
             "",
