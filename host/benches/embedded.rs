@@ -156,6 +156,8 @@ fn shared(tokens: Arc<Tokens>) -> Shared {
         },
         memory: MemoryBudget::new(1 << 20),
         throttle: Throttle::new(1, Duration::from_secs(1)),
+        traffic: Arc::default(),
+        access_log: None,
         connections: AtomicUsize::new(0),
         supervised: Some(Supervised {
             slots: ConnectionSlots::create(16, 1).expect("there is shared memory"),

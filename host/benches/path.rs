@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use divan::{Bencher, black_box};
 use futures_util::{FutureExt, future::poll_immediate};
 use plugin_abi::abi::Outcome;
-use plugin_host::pipeline::{self, End, call::CallBox};
+use plugin_host::pipeline::{self, End, PluginFailure, call::CallBox};
 use plugin_proto::{FrameBuffer, FrameWriter, http_req_call};
 use tokio::{runtime::Runtime, time::Instant};
 
@@ -108,7 +108,14 @@ fn chain_run(bencher: Bencher<'_, '_>, plugins: usize) {
         .bench_local_values(|call| {
             let pipeline = &embedded.shared.pipeline;
             let mut gateway = Ignorant;
-            let end = pipeline::run(pipeline, &chain, call, &mut gateway, now, |_| {});
+            let end = pipeline::run(
+                pipeline,
+                &chain,
+                call,
+                &mut gateway,
+                now,
+                |_: &PluginFailure| {},
+            );
             let end = end.now_or_never().expect("no plugin waits");
             assert!(matches!(end, End::Passed(_)));
             end
@@ -132,7 +139,7 @@ fn answer_built(bencher: Bencher<'_, '_>) {
         call(&frame),
         &mut gateway,
         Instant::now(),
-        |_| {},
+        |_: &PluginFailure| {},
     ));
     let End::Passed(call) = end else {
         panic!("{end:?}");

@@ -39,7 +39,6 @@ const FLUSH_TIME: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Logging {
     guard: Option<WorkerGuard>,
-    losses: Losses,
     lines: Lines,
     levels: Levels,
     recent: Option<Recent>,
@@ -49,6 +48,7 @@ pub struct Logging {
 #[derive(Debug, Clone)]
 pub struct Lines {
     queue: NonBlocking,
+    losses: Losses,
     colours: bool,
     /// Where the last lines are kept; nowhere in a worker, whose lines its supervisor keeps.
     recent: Option<Recent>,
@@ -58,6 +58,11 @@ impl Lines {
     /// Whether lines may have colours: somebody looks at them in a terminal.
     pub fn has_colours(&self) -> bool {
         self.colours
+    }
+
+    /// How many lines were lost so far, to a full queue or a failing write.
+    pub fn lost(&self) -> u64 {
+        self.losses.total()
     }
 }
 
@@ -148,12 +153,12 @@ fn make(
     let (filter, handle) = reload::Layer::new(filter);
     let way_in = Lines {
         queue,
+        losses: losses.clone(),
         colours,
         recent: recent.clone(),
     };
     let logging = Logging {
         guard: Some(guard),
-        losses,
         lines: way_in.clone(),
         recent,
         levels: Levels::new(handle, &config.filter),
@@ -178,11 +183,6 @@ impl Logging {
     /// The last lines, where this process keeps them.
     pub fn recent(&self) -> Option<Recent> {
         self.recent.clone()
-    }
-
-    /// How many lines were lost so far, to a full queue or a failing write.
-    pub fn lost_lines(&self) -> u64 {
-        self.losses.total()
     }
 }
 

@@ -1,12 +1,18 @@
-//! What a worker tells about itself in numbers: the exposition that `GET /metrics` of the control
-//! socket and `plugin-host metrics` give.
+//! What a worker tells about itself in numbers: its part of the exposition that `GET /metrics` of the
+//! control socket and `plugin-host metrics` give.
 //!
 //! There is one registry for all of it. The metrics of plugins are in it from the beginning
-//! ([`plugins`]); those of the host's own come in through [`Metrics::register`], and their names begin
-//! with `pluginhost_`, where those of plugins begin with `plugin_`. Nothing here counts by itself, and
-//! nothing that counts waits for a reader.
+//! ([`plugins`]), and what the host counts of their calls ([`plugin_calls`]); others come in through
+//! [`Metrics::register`], like what goes over the gateway's connections ([`traffic`]). Names of the
+//! host's begin with `pluginhost_`, those of plugins with `plugin_`. Nothing that counts waits for a
+//! reader.
 
+pub mod durations;
+pub mod plugin_calls;
 pub mod plugins;
+pub mod shards;
+pub mod traffic;
+pub mod writing;
 
 use std::{fmt, sync::Arc};
 
@@ -35,6 +41,14 @@ impl Format {
             Self::OpenMetrics
         } else {
             Self::Text
+        }
+    }
+
+    /// What stands behind all metrics.
+    pub fn end(self) -> &'static str {
+        match self {
+            Self::Text => "",
+            Self::OpenMetrics => "# EOF\n",
         }
     }
 
@@ -87,12 +101,21 @@ impl Metrics {
     /// # Errors
     /// A collector did not come to its end.
     pub fn expose(&self, format: Format) -> Result<String, fmt::Error> {
-        let mut exposition = String::new();
-        let registry = self.registry.lock();
-        match format {
-            Format::Text => prometheus_text::encode(&mut exposition, &registry)?,
-            Format::OpenMetrics => text::encode(&mut exposition, &registry)?,
-        }
+        let mut exposition = expose(&self.registry.lock(), format)?;
+        exposition.push_str(format.end());
         Ok(exposition)
     }
+}
+
+/// What a registry knows, without the format's end: more may follow.
+///
+/// # Errors
+/// A collector did not come to its end.
+pub fn expose(registry: &Registry, format: Format) -> Result<String, fmt::Error> {
+    let mut exposition = String::new();
+    match format {
+        Format::Text => prometheus_text::encode(&mut exposition, registry)?,
+        Format::OpenMetrics => text::encode_registry(&mut exposition, registry)?,
+    }
+    Ok(exposition)
 }

@@ -42,9 +42,10 @@ use self::{
 };
 use crate::{
     current_call::{CurrentCall, InCall},
+    metrics::plugin_calls::{Entry, Outcome as PartOutcome},
     plugin::{
         metadata::{Execution, FailurePolicy},
-        registry::{Configured, Failing},
+        registry::{Configured, Generation},
     },
     shared_memory::held::HeldFuture,
 };
@@ -118,14 +119,14 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
-    fn failing(&self) -> Failing {
+    fn outcome(&self) -> PartOutcome {
         match self {
-            Self::Error(_) => Failing::Error,
-            Self::Panic(_) => Failing::Panic,
-            Self::Deadline(_) => Failing::Deadline,
-            Self::NoThread { .. } => Failing::NoThread,
-            Self::Misuse(_) | Self::KeptCall => Failing::Misuse,
-            Self::NoRoom(_) => Failing::NoRoom,
+            Self::Error(_) => PartOutcome::Error,
+            Self::Panic(_) => PartOutcome::Panic,
+            Self::Deadline(_) => PartOutcome::Deadline,
+            Self::NoThread { .. } => PartOutcome::NoThread,
+            Self::Misuse(_) | Self::KeptCall => PartOutcome::Misuse,
+            Self::NoRoom(_) => PartOutcome::NoRoom,
         }
     }
 }
@@ -136,6 +137,21 @@ impl From<Misuse> for FailureReason {
             Misuse::NoRoom(no_room) => Self::NoRoom(no_room),
             misuse => Self::Misuse(misuse),
         }
+    }
+}
+
+/// Who hears what becomes of the plugins of a chain.
+pub trait Observer {
+    /// A plugin failed whose policy is `open`: the chain goes on without it.
+    fn skipped(&mut self, failure: &PluginFailure);
+
+    /// A plugin's part has ended, after so long without what it waited for the gateway.
+    fn part_ended(&mut self, _generation: &Generation, _outcome: PartOutcome, _took: Duration) {}
+}
+
+impl<F: FnMut(&PluginFailure)> Observer for F {
+    fn skipped(&mut self, failure: &PluginFailure) {
+        self(failure);
     }
 }
 
@@ -164,10 +180,14 @@ enum Waiting {
 
 /// Where a chain is.
 struct Course {
+    entry: Entry,
     /// The link that is at work, or comes next.
     at: usize,
     questions: Arc<Questions>,
     started: Instant,
+    /// When the link has begun, and how long the call had waited for the gateway then.
+    entered: Instant,
+    waited_before: Duration,
     /// When the link's time has begun, and when it is up.
     began: Instant,
     deadline: Instant,
@@ -178,8 +198,7 @@ struct Course {
 
 /// Runs a chain on a call.
 ///
-/// Failures of plugins whose policy is `open` go to `on_skipped`; the chain goes on without them. Where
-/// the call does not come back, whatever still asks a question of it is told that it is over; where it
+/// Where the call does not come back, whatever still asks a question of it is told that it is over; where it
 /// does, [`Call::rest`](call::Call::rest) tells that.
 pub async fn run<G: Gateway>(
     pipeline: &Pipeline,
@@ -187,19 +206,19 @@ pub async fn run<G: Gateway>(
     call: CallBox,
     gateway: &mut G,
     started: Instant,
-    mut on_skipped: impl FnMut(&PluginFailure),
+    mut observer: impl Observer,
 ) -> End {
     let mut call = Some(call);
     let progress = poll_fn(|context| {
         let call = call.take().expect("polled once");
-        let skipped = &mut on_skipped;
+        let observer = &mut observer;
         Poll::Ready(begin(
-            pipeline, chain, call, gateway, started, skipped, context,
+            pipeline, chain, call, gateway, started, observer, context,
         ))
     });
     match progress.await {
         Progress::Ended(end) => end,
-        Progress::Waits(run) => run.finish(pipeline, gateway, on_skipped).await,
+        Progress::Waits(run) => run.finish(pipeline, gateway, observer).await,
     }
 }
 
@@ -211,18 +230,22 @@ pub fn begin<G: Gateway>(
     call: CallBox,
     gateway: &mut G,
     started: Instant,
-    on_skipped: &mut impl FnMut(&PluginFailure),
+    observer: &mut impl Observer,
     context: &mut Context<'_>,
 ) -> Progress {
+    let questions = call.questions();
     let mut course = Course {
+        entry: Entry::from(call.phase()),
         at: 0,
-        questions: call.questions(),
         started,
+        entered: Instant::now(),
+        waited_before: questions.waited(),
+        questions,
         began: started,
         deadline: started + pipeline.call_budget,
         before: None,
     };
-    match course.advance(pipeline, chain, call, gateway, on_skipped, context) {
+    match course.advance(pipeline, chain, call, gateway, observer, context) {
         Ok(end) => Progress::Ended(end),
         Err(waiting) => Progress::Waits(Run {
             chain: Arc::clone(chain),
@@ -238,7 +261,7 @@ impl Run {
         self,
         pipeline: &Pipeline,
         gateway: &mut G,
-        mut on_skipped: impl FnMut(&PluginFailure),
+        mut observer: impl Observer,
     ) -> End {
         let Self {
             chain,
@@ -254,15 +277,15 @@ impl Run {
                     drive(future, polled, &course.questions, gateway, course.deadline).await
                 }
             };
-            let mut call = match course.judge(pipeline, link, ended, &mut on_skipped) {
+            let mut call = match course.judge(pipeline, link, ended, &mut observer) {
                 Ok(call) => Some(call),
                 Err(end) => return end,
             };
             course.at += 1;
             let advanced = poll_fn(|context| {
                 let call = call.take().expect("polled once");
-                let skipped = &mut on_skipped;
-                Poll::Ready(course.advance(pipeline, &chain, call, gateway, skipped, context))
+                let observer = &mut observer;
+                Poll::Ready(course.advance(pipeline, &chain, call, gateway, observer, context))
             });
             match advanced.await {
                 Ok(end) => return end,
@@ -280,7 +303,7 @@ impl Course {
         chain: &Chain,
         mut call: CallBox,
         gateway: &mut G,
-        on_skipped: &mut impl FnMut(&PluginFailure),
+        observer: &mut impl Observer,
         context: &mut Context<'_>,
     ) -> Result<End, Waiting> {
         while let Some(link) = chain.links.get(self.at) {
@@ -295,7 +318,7 @@ impl Course {
                 Poll::Ready(outcome) => verdict(outcome, self.deadline),
                 Poll::Pending => return Err(Waiting::Plugin(future)),
             };
-            match self.judge(pipeline, link, ended, on_skipped) {
+            match self.judge(pipeline, link, ended, observer) {
                 Ok(next) => call = next,
                 Err(end) => return Ok(end),
             }
@@ -322,7 +345,7 @@ impl Course {
         };
         call.begin_plugin(self.deadline);
         let generation = link.configured.generation();
-        generation.count_call();
+        generation.count_call(self.entry);
         gateway.passes_to(generation.number());
         self.before = (link.failure_policy == FailurePolicy::Open).then(|| call.clone());
     }
@@ -333,28 +356,82 @@ impl Course {
         pipeline: &Pipeline,
         link: &Link,
         ended: Ended,
-        on_skipped: &mut impl FnMut(&PluginFailure),
+        observer: &mut impl Observer,
     ) -> Result<CallBox, End> {
+        let now = match &ended {
+            Ended::Verdict { at, .. } => *at,
+            _ => Instant::now(),
+        };
+        let waited = self.questions.waited();
+        let took = (now - self.entered).saturating_sub(waited - self.waited_before);
+        (self.entered, self.waited_before) = (now, waited);
+        let part = self.part(pipeline, ended);
+        let outcome = match &part {
+            Ok(Part::Passed(_)) => PartOutcome::Passed,
+            Ok(Part::Stopped(..)) => PartOutcome::Stopped,
+            Ok(Part::Abandoned) => PartOutcome::Abandoned,
+            Err(reason) => reason.outcome(),
+        };
+        let generation = link.configured.generation();
+        generation.count_end(self.entry, outcome, took);
+        observer.part_ended(generation, outcome, took);
+        let reason = match part {
+            Ok(Part::Passed(call)) => return Ok(call),
+            Ok(Part::Stopped(call, reply)) => return Err(End::Stopped(call, reply)),
+            Ok(Part::Abandoned) => {
+                self.questions.end();
+                return Err(End::GatewayGone);
+            }
+            Err(reason) => reason,
+        };
+        let failure = PluginFailure {
+            plugin: generation.name().to_string(),
+            version: generation.version().clone(),
+            reason,
+        };
+        match self.before.take() {
+            Some(before) => {
+                observer.skipped(&failure);
+                Ok(before)
+            }
+            None => {
+                self.questions.end();
+                Err(End::Failed(failure))
+            }
+        }
+    }
+
+    /// What a plugin has come to, or why that cannot count.
+    fn part(&self, pipeline: &Pipeline, ended: Ended) -> Result<Part, FailureReason> {
         let reason = match ended {
-            Ended::Verdict(Some(returned), Verdict::Continue) => match returned.misuse() {
-                None => return Ok(returned),
+            Ended::Verdict {
+                verdict: Verdict::Failed(failure),
+                ..
+            } => match failure.panicked {
+                true => FailureReason::Panic(failure.message.into()),
+                false => FailureReason::Error(failure.message.into()),
+            },
+            Ended::Verdict { call: None, .. } => FailureReason::KeptCall,
+            Ended::Verdict {
+                call: Some(returned),
+                verdict: Verdict::Continue,
+                ..
+            } => match returned.misuse() {
+                None => return Ok(Part::Passed(returned)),
                 Some(misuse) => misuse.clone().into(),
             },
-            Ended::Verdict(Some(mut returned), Verdict::Stop(reply)) => {
+            Ended::Verdict {
+                call: Some(mut returned),
+                verdict: Verdict::Stop(reply),
+                ..
+            } => {
                 let misuse = returned.misuse().cloned();
                 let misuse = misuse.or_else(|| call::check_reply(&reply));
                 match misuse.or_else(|| returned.count_reply(&reply).err()) {
-                    None => return Err(End::Stopped(returned, reply)),
+                    None => return Ok(Part::Stopped(returned, reply)),
                     Some(misuse) => misuse.into(),
                 }
             }
-            Ended::Verdict(_, Verdict::Failed(failure)) if failure.panicked => {
-                FailureReason::Panic(failure.message.into())
-            }
-            Ended::Verdict(_, Verdict::Failed(failure)) => {
-                FailureReason::Error(failure.message.into())
-            }
-            Ended::Verdict(None, _) => FailureReason::KeptCall,
             Ended::Deadline => FailureReason::Deadline(self.deadline - self.began),
             Ended::NoThread => {
                 let pool = pipeline.pool.in_use();
@@ -364,29 +441,26 @@ impl Course {
                     stuck: pool.stuck,
                 }
             }
-            Ended::GatewayGone => {
-                self.questions.end();
-                return Err(End::GatewayGone);
-            }
+            Ended::GatewayGone => return Ok(Part::Abandoned),
         };
-        let generation = link.configured.generation();
-        generation.count_failure(reason.failing());
-        let failure = PluginFailure {
-            plugin: generation.name().to_string(),
-            version: generation.version().clone(),
-            reason,
-        };
-        match self.before.take() {
-            Some(before) => {
-                on_skipped(&failure);
-                Ok(before)
-            }
-            None => {
-                self.questions.end();
-                Err(End::Failed(failure))
-            }
+        Err(reason)
+    }
+}
+
+impl From<Phase> for Entry {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Request => Self::Request,
+            Phase::Response => Self::Response,
         }
     }
+}
+
+/// What a plugin's part of a call has come to.
+enum Part {
+    Passed(CallBox),
+    Stopped(CallBox, ReplyParts),
+    Abandoned,
 }
 
 /// Something that the gateway has to be asked before a link can begin.

@@ -3,6 +3,7 @@
 //! One call at a time runs on a connection, so connections are what bounds concurrency. Nothing
 //! here looks into a frame; nothing here knows where plugins come from.
 
+pub mod access_log;
 pub mod connection;
 pub mod conversation;
 pub mod handover;
@@ -29,7 +30,11 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{memory::MemoryBudget, pipeline::Pipeline, throttle::Throttle, tokens::Tokens};
+use crate::{
+    memory::MemoryBudget, metrics::traffic::Traffic, pipeline::Pipeline, throttle::Throttle,
+    tokens::Tokens,
+};
+use access_log::AccessLog;
 use conversation::{Conversation, Ended};
 use handover::{Given, Supervised};
 use orders::Orders;
@@ -95,6 +100,10 @@ pub struct Shared {
     pub memory: MemoryBudget,
     /// Keeps the reasons of failures from filling the log.
     pub throttle: Throttle,
+    /// Counts what the gateway and this worker say to each other.
+    pub traffic: Arc<Traffic>,
+    /// Where one is kept.
+    pub access_log: Option<AccessLog>,
     /// Open connections.
     pub connections: AtomicUsize,
     /// The supervisor of this worker, where it has one.
@@ -217,20 +226,16 @@ impl Connections {
     fn start(&self, stream: UnixStream) {
         let count = Counted::new(Arc::clone(&self.shared));
         let followed = self.shared.supervised.as_ref().map(Supervised::begin);
-        match followed {
-            _ if count.number > self.shared.limits.max_connections => {
-                tokio::spawn(refuse(stream, count));
-            }
-            // As many slots as connections are allowed, and more.
-            Some(None) => {
-                tokio::spawn(refuse(stream, count));
-            }
-            followed => {
-                let followed = followed.flatten();
-                let conversation = Conversation::new(stream, Arc::clone(&self.shared), followed);
-                self.run(conversation, count);
-            }
+        let has_room =
+            count.number <= self.shared.limits.max_connections && !matches!(followed, Some(None));
+        self.shared.traffic.count_connection(has_room);
+        // There are as many slots as connections are allowed, and more.
+        if !has_room {
+            tokio::spawn(refuse(stream, count));
+            return;
         }
+        let conversation = Conversation::new(stream, Arc::clone(&self.shared), followed.flatten());
+        self.run(conversation, count);
     }
 
     /// Goes on with a connection that another worker has served so far; it is never refused.

@@ -13,6 +13,7 @@ pub mod estate;
 mod hearing;
 mod held;
 mod post_mortem;
+mod processes;
 mod readiness;
 pub mod renewal;
 mod requests;
@@ -241,6 +242,9 @@ struct Counts {
     renewals: u64,
     calls_lost: u64,
     connections_cut: u64,
+    /// Of the crashes, those that the supervisor brought about because a loop was stuck.
+    #[serde(default)]
+    stuck_loops: u64,
 }
 
 #[derive(Debug)]

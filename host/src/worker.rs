@@ -7,6 +7,7 @@
 pub mod attachment;
 mod condition;
 mod inheritance;
+mod standing;
 
 use std::{
     io,
@@ -24,6 +25,7 @@ use tokio::{
 
 use attachment::{Attachment, Orders, Told};
 use inheritance::Testament;
+use standing::Standing;
 
 use crate::{
     config::Config,
@@ -35,7 +37,10 @@ use crate::{
     listen::Binding,
     logging::Levels,
     memory::MemoryBudget,
-    metrics::Metrics,
+    metrics::{
+        Metrics,
+        traffic::{ShownTraffic, Traffic},
+    },
     pipeline::{Pipeline, pool::Pool},
     plugin::{
         manager::{Announcement, KeptOut, Manager, Options},
@@ -153,6 +158,7 @@ async fn work(
     tokio::spawn(pass_journals_on(renewals, tell.clone()));
     let followed = inherit_tokens(&mut attachment, &tokens, &tell);
     let (events, happened) = mpsc::unbounded_channel();
+    let traffic = Arc::new(Traffic::default());
     let shared = Arc::new(Shared {
         tokens: Arc::clone(&tokens),
         pipeline: Pipeline {
@@ -162,6 +168,8 @@ async fn work(
         limits: limits_of(config),
         memory: MemoryBudget::new(config.limits.max_body_memory),
         throttle: Throttle::new(FAILURE_LINES_PER_SECOND, Duration::from_secs(1)),
+        traffic: Arc::clone(&traffic),
+        access_log: None,
         connections: Default::default(),
         supervised: Some(Supervised {
             slots: attachment.connections.clone(),
@@ -211,6 +219,7 @@ async fn work(
         registry.subscribe(),
     ));
     let metrics = Arc::new(Metrics::new());
+    metrics.register(Box::new(ShownTraffic(traffic)));
     let manager = Arc::new(Manager::new(
         Options {
             plugin_dir: config.plugin_dir.clone(),
@@ -235,7 +244,7 @@ async fn work(
     let knows = !restored.serving.is_empty();
     tokio::spawn(inheritance::leave_states(
         Arc::clone(&manager),
-        shared,
+        Arc::clone(&shared),
         shutdown.clone(),
         testament,
         tell.clone(),
@@ -265,6 +274,12 @@ async fn work(
             tell.clone(),
         ));
     }
+    metrics.register(Box::new(Standing {
+        manager: Arc::clone(&manager),
+        shared,
+        pool: pool.clone(),
+        problems: keeper.problems(),
+    }));
     let desk = Desk {
         keeper: requests,
         manager: Arc::clone(&manager),

@@ -126,6 +126,7 @@ fn router(desk: Desk) -> Router {
     described()
         .split_for_parts()
         .0
+        .route(METRICS, axum::routing::get(metrics))
         .route(LOG, axum::routing::post(set_log_levels))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
@@ -147,7 +148,6 @@ pub fn described() -> OpenApiRouter<Desk> {
         .routes(routes!(unblock))
         .routes(routes!(list_chains))
         .routes(routes!(list_tokens))
-        .routes(routes!(metrics))
 }
 
 /// What a worker answers that nobody else is told of: paths, and what they take.
@@ -412,18 +412,7 @@ async fn list_tokens(State(desk): State<Desk>, Query(page): Query<Page>) -> Json
     Json(token_list(&desk.tokens, &page))
 }
 
-/// Metrics
-///
-/// In the text format of Prometheus, or in that of OpenMetrics where `Accept` asks for it.
-#[utoipa::path(
-    get,
-    path = METRICS,
-    tag = "health",
-    responses(
-        (status = 200, body = String, content_type = "text/plain"),
-        (status = 500, body = Problem, content_type = "application/problem+json", description = "They cannot be written"),
-    )
-)]
+/// This worker's part of the metrics, for the supervisor.
 async fn metrics(State(desk): State<Desk>, headers: HeaderMap) -> Result<Response, Refused> {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let format = Format::accepted(accept.unwrap_or_default());

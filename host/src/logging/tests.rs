@@ -27,7 +27,7 @@ fn log_one_line(config: &LogConfig) -> Vec<(String, String)> {
     tracing::subscriber::with_default(subscriber, || {
         tracing::info!(plugin = "say", version = "1.0.0", "loaded");
     });
-    assert_eq!(logging.lost_lines(), 0);
+    assert_eq!(logging.lines().lost(), 0);
     drop(logging);
     let directory = config.file.as_ref().unwrap().parent().unwrap();
     // The end waits for the last lines only as long as a host can; on a busy machine the thread that

@@ -4,6 +4,8 @@
 //! lives and for a while longer, so that whoever reads them now and then sees where they ended.
 //! Counting is an addition in memory that host and plugin share; only making a series takes a lock.
 //! Every number of things is bounded: what a plugin labels by may come from a client.
+//!
+//! Beside them stands what the host itself counts of each generation, its calls, for the same time.
 
 mod family;
 
@@ -18,6 +20,7 @@ use parking_lot::Mutex;
 use plugin_abi::abi::{MetricArguments, MetricKind, MetricSeries, RArc};
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder, metrics::MetricType};
 
+use super::plugin_calls::{self, PluginCalls, Totals};
 use family::{Family, Shown, cells};
 
 /// Metrics of one generation.
@@ -57,6 +60,10 @@ pub struct GenerationMetrics {
     plugin: String,
     version: String,
     families: Mutex<BTreeMap<String, Family>>,
+    calls: PluginCalls,
+    /// Calls of earlier generations of the same version, which are shown no more: a counter never
+    /// goes back.
+    inherited: Mutex<Totals>,
     ended: Mutex<Option<Instant>>,
 }
 
@@ -100,16 +107,53 @@ impl PluginMetrics {
             plugin: plugin.to_owned(),
             version: version.to_owned(),
             families: Mutex::default(),
+            calls: PluginCalls::default(),
+            inherited: Mutex::default(),
             ended: Mutex::default(),
         });
         let mut generations = self.generations.lock();
-        generations.retain(|generation| generation.is_shown());
         generations.push(Arc::clone(&generation));
+        forget_ended(&mut generations);
         generation
+    }
+
+    /// Those that are shown, the oldest first.
+    fn shown(&self) -> Vec<Arc<GenerationMetrics>> {
+        let mut generations = self.generations.lock();
+        forget_ended(&mut generations);
+        generations.clone()
+    }
+}
+
+/// Those that have ended long ago leave the number of their calls to a later one of their version.
+fn forget_ended(generations: &mut Vec<Arc<GenerationMetrics>>) {
+    let (shown, gone) = std::mem::take(generations)
+        .into_iter()
+        .partition(|generation| generation.is_shown());
+    *generations = shown;
+    for gone in gone {
+        let heir = generations.iter().rev().find(|generation| {
+            (&generation.plugin, &generation.version) == (&gone.plugin, &gone.version)
+        });
+        if let Some(heir) = heir {
+            *heir.inherited.lock() += &gone.all_calls();
+        }
     }
 }
 
 impl GenerationMetrics {
+    /// What became of its calls, counted by the host.
+    pub fn calls(&self) -> &PluginCalls {
+        &self.calls
+    }
+
+    /// Its calls, and those that it has inherited.
+    fn all_calls(&self) -> Totals {
+        let mut all = self.calls.totals();
+        all += &self.inherited.lock();
+        all
+    }
+
     /// A series of one of its metrics: the one that is there, or a new one.
     ///
     /// # Errors
@@ -198,11 +242,14 @@ fn is_name(name: &str) -> bool {
 
 impl Collector for PluginMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let generations: Vec<Arc<GenerationMetrics>> = {
-            let mut generations = self.generations.lock();
-            generations.retain(|generation| generation.is_shown());
-            generations.clone()
-        };
+        let generations = self.shown();
+        let calls = generations.iter().map(|generation| {
+            let GenerationMetrics {
+                plugin, version, ..
+            } = &**generation;
+            (plugin.as_str(), version.as_str(), generation.all_calls())
+        });
+        plugin_calls::encode(calls, &mut encoder)?;
         let mut shown = BTreeMap::<String, Shown>::new();
         // The newest first: what it says of a metric counts.
         for generation in generations.iter().rev() {

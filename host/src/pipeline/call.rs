@@ -375,7 +375,7 @@ impl Call {
     }
 
     /// Whether anything differs from what came in (request phase).
-    pub fn request_changed(&self) -> bool {
+    pub fn is_changed(&self) -> bool {
         self.path_changed
             || self.body.is_some()
             || !self.headers.touched().is_empty()

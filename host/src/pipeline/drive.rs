@@ -20,8 +20,13 @@ use super::{
 
 /// How a plugin's part ended.
 pub(super) enum Ended {
-    /// The plugin came to an end; the call is absent where it did not give it back.
-    Verdict(Option<CallBox>, Verdict),
+    /// The plugin came to an end.
+    Verdict {
+        /// Absent where it did not give it back.
+        call: Option<CallBox>,
+        verdict: Verdict,
+        at: Instant,
+    },
     /// It did not, in its time.
     Deadline,
     /// It could not begin in its time: no thread of the pool was free.
@@ -84,14 +89,19 @@ pub(super) async fn drive<G: Gateway>(
 
 /// How a plugin's part ended that has come to an end.
 pub(super) fn verdict(outcome: Outcome, deadline: Instant) -> Ended {
-    if Instant::now() > deadline {
+    let at = Instant::now();
+    if at > deadline {
         return Ended::Deadline;
     }
     let call = match outcome.call {
         ROption::RSome(call) => CallBox::from_object(call),
         ROption::RNone => None,
     };
-    Ended::Verdict(call, outcome.verdict)
+    Ended::Verdict {
+        call,
+        verdict: outcome.verdict,
+        at,
+    }
 }
 
 /// Puts a question to the gateway and records the answer.
@@ -101,7 +111,10 @@ pub(super) async fn ask<G: Gateway>(
     gateway: &mut G,
     deadline: Instant,
 ) -> Result<(), Ended> {
-    match tokio::time::timeout_at(deadline, gateway.ask(question)).await {
+    let began = Instant::now();
+    let asked = tokio::time::timeout_at(deadline, gateway.ask(question)).await;
+    questions.add_waited(began.elapsed());
+    match asked {
         Ok(Ok(answer)) => {
             questions.answer(question.clone(), answer);
             Ok(())

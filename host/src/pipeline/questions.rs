@@ -8,8 +8,12 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -117,6 +121,8 @@ impl LongValue {
 pub struct Questions {
     open: Mutex<Open>,
     answers: Answers,
+    /// How long the call has waited for answers, in nanoseconds.
+    waited: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +192,17 @@ impl Questions {
             .retain(|underway| underway != question);
     }
 
+    /// The call has waited so long for an answer, whatever came of it.
+    pub fn add_waited(&self, waited: Duration) {
+        let nanoseconds = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.waited.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// How long the call has waited for answers.
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.waited.load(Ordering::Relaxed))
+    }
+
     /// Ends the call: open and later questions end as [`AskStatus::CALL_OVER`].
     pub fn end(&self) {
         let askers = {
@@ -206,6 +223,7 @@ impl Questions {
         open.driver = None;
         open.over = false;
         self.answers = Answers::default();
+        *self.waited.get_mut() = 0;
     }
 }
 

@@ -5,6 +5,7 @@
 //! traffic as it is. What serves changes by swapping the [`Registry`]'s snapshot; nothing else of
 //! the data plane is touched. The manager never watches files and never decides when to act.
 
+mod changes;
 mod construct;
 mod error;
 mod going;
@@ -50,6 +51,7 @@ use crate::{
 };
 
 pub use super::kept::Attempt;
+pub use changes::Change;
 pub use construct::{LOAD_TIME, settings_of};
 pub use error::{CallError, LoadError, LoadErrorCause, NotDisabled, NotQuarantined, RollbackError};
 pub use operators::{Enabled, QuarantineError, SetAside};
@@ -62,6 +64,7 @@ pub use status::{
 };
 pub use transaction::Vetoes;
 
+use changes::Changes;
 use restore::Keeping;
 use retired::Retired;
 use slot::Slot;
@@ -154,6 +157,7 @@ pub struct Manager {
     swapping: Mutex<()>,
     keeping: Keeping,
     retired: Arc<Retired>,
+    changes: Changes,
 }
 
 /// What came of loading everything.
@@ -178,6 +182,7 @@ impl Manager {
             swapping: Mutex::default(),
             keeping: Keeping::default(),
             retired: Arc::default(),
+            changes: Changes::default(),
         }
     }
 

@@ -44,10 +44,9 @@ use crate::shared_memory::{
 pub use failure::LastFailure;
 pub(crate) use failure::cut;
 pub use label::{How, Stall};
-pub use tally::{CallCounts, Failing};
+pub use tally::{CallCounts, CallDurations};
 
 use label::Label;
-use tally::Tally;
 
 /// How a generation is run: its metadata, with the operator's settings over it.
 #[derive(Debug, Clone)]
@@ -90,7 +89,7 @@ pub struct Generation {
     copy: Arc<PrivateCopy>,
     loaded: SystemTime,
     label: Label,
-    tally: Tally,
+    panics_in_parsing: AtomicU64,
     services: Services,
     last_failure: Mutex<Option<Arc<LastFailure>>>,
 }
@@ -131,7 +130,7 @@ impl Generation {
             copy,
             loaded: SystemTime::now(),
             label: Label::default(),
-            tally: Tally::default(),
+            panics_in_parsing: AtomicU64::new(0),
             services,
             last_failure: Mutex::default(),
         }
@@ -198,7 +197,7 @@ impl Generation {
             }),
             RResult::RErr(failure) => {
                 if failure.panicked {
-                    self.count_failure(Failing::Panic);
+                    self.count_refusing_panic();
                 }
                 Err(RefusedConfiguration::Plugin(failure))
             }

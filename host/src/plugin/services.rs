@@ -31,7 +31,10 @@ use super::{
 use crate::{
     current_call::CurrentCall,
     http_client::{HttpClient, PluginHttp},
-    metrics::plugins::{GenerationMetrics, PluginMetrics},
+    metrics::{
+        plugin_calls::PluginCalls,
+        plugins::{GenerationMetrics, PluginMetrics},
+    },
 };
 
 /// Names the route that a configuration token stands for; none for a token that is gone.
@@ -112,6 +115,11 @@ impl Services {
     /// Its version.
     pub fn version(&self) -> &Version {
         &self.version
+    }
+
+    /// What became of its calls.
+    pub fn calls(&self) -> &PluginCalls {
+        self.metrics.calls()
     }
 
     /// Its background tasks.

@@ -52,6 +52,9 @@ pub(super) struct Connection {
     slot: Option<Slot>,
     /// What it does while it waits for the first byte of a frame: nothing, or a call is open.
     resting: State,
+    /// Bytes that came and went since somebody has counted them.
+    received: u64,
+    sent: u64,
 }
 
 /// How much of a frame has been written.
@@ -118,6 +121,8 @@ impl Connection {
             to_skip: 0,
             slot,
             resting: State::Idle,
+            received: 0,
+            sent: 0,
         }
     }
 
@@ -239,6 +244,7 @@ impl Connection {
         match read {
             Poll::Ready(Ok(())) => {
                 self.incoming.filled(bytes);
+                self.received += bytes as u64;
                 Poll::Ready(Ok(bytes))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -311,6 +317,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Bytes that came and went since this was asked before.
+    pub(super) fn take_traffic(&mut self) -> (u64, u64) {
+        (mem::take(&mut self.received), mem::take(&mut self.sent))
+    }
+
     /// Whose memory the calls of this connection use.
     pub(super) fn memory(&self) -> &Account {
         &self.memory
@@ -335,6 +346,7 @@ impl Connection {
         }
         self.mark(State::Reading);
         let (stream, to_skip) = (&mut self.stream, &mut self.to_skip);
+        let received = &mut self.received;
         let skipped = async {
             // Not an array: it would be part of every connection's task, for a case that is rare.
             let mut scratch = vec![0; SKIPPED_AT_ONCE];
@@ -345,6 +357,7 @@ impl Connection {
                     return Err(ReadError::ClosedInside);
                 }
                 *to_skip -= read;
+                *received += read as u64;
             }
             Ok(())
         };
@@ -389,6 +402,7 @@ impl Connection {
                 .reserve(length)
                 .map_err(|full| ReadError::OutOfMemory(length, full))?,
         };
+        self.sent += frame.len() as u64;
         self.mark(State::Writing);
         let bytes = match try_write(&self.stream, frame, 0) {
             Ok(bytes) if bytes == frame.len() => {

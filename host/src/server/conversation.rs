@@ -6,6 +6,7 @@
 
 mod answers;
 mod asking;
+mod record;
 
 use std::{
     future::poll_fn,
@@ -23,8 +24,9 @@ use super::{
     scratch::{self, Scratch},
 };
 use crate::{
+    metrics::{plugin_calls::Entry, traffic::CallOutcome},
     pipeline::{
-        self, End, PluginFailure, Progress, Run,
+        self, End, Progress, Run,
         call::{ANSWER_OVERHEAD, CallBox, Phase},
         chain::Chain,
         gateway::{Gateway, Gone},
@@ -33,8 +35,9 @@ use crate::{
     shared_memory::connections::CallKind,
     tokens::{ChainState, PluginConf, Prepared, Token},
 };
-use answers::{Failed, has_no_body, log_skipped};
+use answers::{Failed, has_no_body};
 use asking::ConnectedGateway;
+use record::{Listening, Record};
 
 pub(crate) use answers::RESPONSE_FAILED;
 
@@ -93,6 +96,8 @@ struct Serving<'c> {
     shared: &'c Shared,
     unread_answers: &'c mut u32,
     scratch: Box<Scratch>,
+    /// Of the call that has begun.
+    record: Option<Record>,
 }
 
 /// Which call is open.
@@ -211,7 +216,12 @@ impl Conversation {
         {
             serving.send_error_at_last(err::Code::BadRequest).await;
         }
+        if let Some(record) = serving.record.take() {
+            record.end(serving.shared);
+        }
         scratch::keep(serving.scratch);
+        let (received, sent) = self.connection.take_traffic();
+        self.shared.traffic.count_bytes(received, sent);
         answered.map_err(Ended::Gateway)?;
         if let Some(followed) = &mut self.followed {
             followed.register(self.connection.stream());
@@ -225,6 +235,7 @@ impl Conversation {
             shared: &self.shared,
             unread_answers: &mut self.unread_answers,
             scratch: scratch::take(),
+            record: None,
         }
     }
 
@@ -267,10 +278,9 @@ impl Serving<'_> {
                 }
                 Step::Compiling(open, call) => self.run_when_compiled(open, call).await?,
                 Step::Running(open, run) => {
-                    let shared = self.shared;
-                    let skipped = |failure: &PluginFailure| log_skipped(shared, &open, failure);
-                    let mut gateway = self.gateway();
-                    let end = run.finish(&shared.pipeline, &mut gateway, skipped).await;
+                    let pipeline = &self.shared.pipeline;
+                    let (mut gateway, listening) = self.running(&open);
+                    let end = run.finish(pipeline, &mut gateway, listening).await;
                     self.end(open, end)?
                 }
                 Step::AskingMethod(open, call) => {
@@ -305,7 +315,9 @@ impl Serving<'_> {
             }
         };
         connection.consume();
-        match shared.tokens.prepare(prepared, Instant::now()) {
+        let token = shared.tokens.prepare(prepared, Instant::now());
+        shared.traffic.count_preparation(token.is_some());
+        match token {
             Some(token) => {
                 let frame = prepare_conf::write_answer(&mut self.scratch.writer, token);
                 Ok(connection.begin_answer(frame)?)
@@ -319,6 +331,9 @@ impl Serving<'_> {
         let Self {
             connection, shared, ..
         } = self;
+        let record = self
+            .record
+            .insert(Record::begin(Entry::from(phase), started));
         let mut call = self.scratch.call.take().unwrap_or_default();
         call.bound(longest_body(shared), connection.memory());
         let (kind, number) = match phase {
@@ -340,6 +355,7 @@ impl Serving<'_> {
         }
         let Some(token) = shared.tokens.find(number, started) else {
             self.scratch.call = Some(call);
+            record.outcome = CallOutcome::TokenNotFound;
             tracing::debug!(
                 token = number,
                 "unknown token: the gateway will prepare again"
@@ -347,6 +363,9 @@ impl Serving<'_> {
             let written = self.send_error(err::Code::ConfTokenNotFound)?;
             return Ok(Step::Answered(written));
         };
+        if shared.access_log.is_some() {
+            record.keep_line(&token, &call);
+        }
         let id = call.id();
         let chain = token.chain();
         let open = OpenCall {
@@ -401,15 +420,15 @@ impl Serving<'_> {
         call: CallBox,
         context: &mut Context<'_>,
     ) -> Result<Step, CallError> {
-        let shared = self.shared;
-        let mut skipped = |failure: &PluginFailure| log_skipped(shared, &open, failure);
+        let pipeline = &self.shared.pipeline;
+        let (mut gateway, mut listening) = self.running(&open);
         let progress = pipeline::begin(
-            &shared.pipeline,
+            pipeline,
             chain,
             call,
-            &mut self.gateway(),
+            &mut gateway,
             open.started,
-            &mut skipped,
+            &mut listening,
             context,
         );
         match progress {
@@ -454,7 +473,7 @@ impl Serving<'_> {
         let questions = call.questions();
         if !questions.answered(&question) {
             let deadline = open.started + self.shared.pipeline.call_budget;
-            let mut gateway = self.gateway();
+            let (mut gateway, _) = self.running(open);
             gateway.rounds_left = 1;
             match tokio::time::timeout_at(deadline, gateway.ask(&question)).await {
                 Ok(Ok(answer)) => questions.answer(question, answer),
@@ -468,12 +487,27 @@ impl Serving<'_> {
         Ok(method == Some(b"HEAD"))
     }
 
-    fn gateway(&mut self) -> ConnectedGateway<'_> {
-        ConnectedGateway {
+    /// What a chain is run with: whom it asks, and who hears what becomes of its plugins.
+    fn running<'s>(&'s mut self, open: &'s OpenCall) -> (ConnectedGateway<'s>, Listening<'s>) {
+        let gateway = ConnectedGateway {
             connection: self.connection,
             writer: &mut self.scratch.writer,
             unread_answers: self.unread_answers,
             rounds_left: self.shared.limits.max_extra_info_rounds,
+            traffic: &self.shared.traffic,
+        };
+        let listening = Listening {
+            shared: self.shared,
+            open,
+            record: self.record.as_mut(),
+        };
+        (gateway, listening)
+    }
+
+    /// What has become of the open call.
+    fn has_become(&mut self, outcome: CallOutcome) {
+        if let Some(record) = &mut self.record {
+            record.outcome = outcome;
         }
     }
 }

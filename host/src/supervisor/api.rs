@@ -11,6 +11,7 @@ mod events;
 mod guard;
 mod health;
 mod log;
+mod metrics;
 mod overview;
 mod passing;
 mod session;
@@ -148,7 +149,7 @@ fn telemetry(api: Api) -> Router {
     Router::new()
         .route(health::LIVE, get(health::live))
         .route(health::READY, get(health::ready))
-        .route(worker::METRICS, get(passing::pass_on))
+        .route(worker::METRICS, get(metrics::show))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
         .with_state(api)
@@ -173,6 +174,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(session::show, session::sign_in, session::sign_out))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(metrics::show))
 }
 
 /// What the worker answers: each of its paths, with the methods that it takes.

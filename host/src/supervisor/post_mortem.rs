@@ -4,7 +4,7 @@
 use std::{fs, process::ExitStatus, thread, time::Instant};
 
 use super::{Supervisor, Worker, held::Left};
-use crate::crash::{self, Autopsy, Blamed, Counted, Culprit};
+use crate::crash::{self, Autopsy, Blamed, Counted, Culprit, KilledFor};
 
 /// Where the reports lie, below the directory of the listen address: they outlive the host.
 pub(super) const REPORTS: &str = "crashes";
@@ -13,6 +13,8 @@ impl Supervisor {
     /// Judges a death that nobody asked for.
     pub(super) fn judge(&mut self, number: u32, worker: Worker, status: ExitStatus, left: &Left) {
         self.counts.crashes += 1;
+        let was_stuck = matches!(worker.killed_for, Some(KilledFor::StuckLoop { .. }));
+        self.counts.stuck_loops += u64::from(was_stuck);
         self.counts.calls_lost += left.calls.len() as u64;
         self.counts.connections_cut += left.cut as u64;
         let report = Autopsy {

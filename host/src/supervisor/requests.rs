@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::{Phase, Supervisor, readiness::Readiness};
+use super::{Phase, Supervisor, processes::own_memory, readiness::Readiness};
 use crate::{
     crash::{Culprit, Quarantined},
     plugin::{disabled::DisabledPlugin, log_levels::LogLevels, manager::utc_of},
@@ -94,6 +94,12 @@ pub struct Overview {
     pub calls_lost: u64,
     /// Connections closed because a frame was under way when their worker died.
     pub connections_cut: u64,
+    /// How many of the workers that died were ended because a plugin kept an event loop.
+    #[serde(default)]
+    pub stuck_loops: u64,
+    /// Lines that the log could not take.
+    #[serde(default)]
+    pub log_lines_lost: u64,
 }
 
 /// One worker.
@@ -184,7 +190,7 @@ impl Supervisor {
                         version: worker.version.clone(),
                         since: utc_of(worker.child.started),
                         uptime_seconds: worker.child.started.elapsed().as_secs(),
-                        memory_bytes: memory_of(pid),
+                        memory_bytes: own_memory(pid.unsigned_abs()),
                         retired_mappings: worker.condition.retired_mappings,
                         retired_bytes: worker.condition.retired_bytes,
                     }
@@ -203,9 +209,14 @@ impl Supervisor {
             replacements: self.counts.replacements,
             calls_lost: self.counts.calls_lost,
             connections_cut: self.counts.connections_cut,
+            stuck_loops: self.counts.stuck_loops,
+            log_lines_lost: self.log.lost(),
         }
     }
 }
+
+/// What a worker can be there for, as operators see it.
+pub(super) const WORKER_PHASES: [&str; 5] = ["starting", "ready", "serving", "leaving", "stopping"];
 
 impl Phase {
     fn name(self) -> &'static str {
@@ -217,13 +228,4 @@ impl Phase {
             Self::Stopping => "stopping",
         }
     }
-}
-
-/// Resident memory without what is shared with files.
-fn memory_of(pid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let mut pages = text.split(' ').skip(1).map(str::parse::<u64>);
-    let (resident, shared) = (pages.next()?.ok()?, pages.next()?.ok()?);
-    let page = rustix::param::page_size() as u64;
-    Some(resident.saturating_sub(shared) * page)
 }

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     Manager, Vetoes,
+    changes::Change,
     error::RollbackError,
     slot::{Slot, Stored},
 };
@@ -65,6 +66,7 @@ impl Manager {
             given.serving = None;
             given.previous = Some(Stored::of(&generation));
             self.retired.retire(generation);
+            self.changes.count(Change::Unloaded);
             unloaded += 1;
         }
         if unloaded > 0 {
@@ -118,6 +120,10 @@ impl Manager {
             previous.ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?;
         let candidate = previous.candidate().map_err(RollbackError::Copy)?;
         let loaded = self.replace(slot, candidate, vetoes, None).await;
+        self.changes.count(match &loaded {
+            Ok(_) => Change::RolledBack,
+            Err(_) => Change::Refused,
+        });
         self.keep().await;
         Ok(loaded?)
     }

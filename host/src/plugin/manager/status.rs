@@ -20,7 +20,7 @@ use crate::{
         disabled::DisabledPlugin,
         kept::Attempt,
         metadata::{Build, PluginName},
-        registry::{CallCounts, Generation, LastFailure, Snapshot},
+        registry::{CallCounts, CallDurations, Generation, LastFailure, Snapshot},
     },
     tokens::{ChainState, compile::Compiler},
 };
@@ -138,6 +138,8 @@ pub struct PluginStatus {
     pub configurations: u64,
     /// What became of the calls of what serves, since it was loaded by this worker.
     pub calls: CallCounts,
+    /// How long these calls took; absent where nothing serves.
+    pub duration: Option<CallDurations>,
     /// The last call on which what serves has failed.
     pub last_failure: Option<LastFailure>,
     /// The version that a roll-back would go to.
@@ -287,6 +289,7 @@ impl PluginStatus {
         let last = given.last();
         let origin = serving.map(Generation::origin);
         let serving_version = serving.map(|generation| generation.version().to_string());
+        let (calls, duration) = serving.map(Generation::calls).unzip();
         let last_tried = last.map(|last| last.version.to_string());
         Self {
             place,
@@ -317,7 +320,8 @@ impl PluginStatus {
             configurations: serving
                 .and_then(|generation| configurations.get(&generation.number()).copied())
                 .unwrap_or(0),
-            calls: serving.map(Generation::call_counts).unwrap_or_default(),
+            calls: calls.unwrap_or_default(),
+            duration,
             last_failure: serving.and_then(Generation::last_failure),
             previous: given
                 .previous
@@ -331,6 +335,28 @@ impl PluginStatus {
 }
 
 impl PluginState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Serving,
+        Self::Loading,
+        Self::Failed,
+        Self::Disabled,
+        Self::Quarantined,
+        Self::Unloaded,
+    ];
+
+    /// As scripts, people and metrics see it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Loading => "loading",
+            Self::Failed => "failed",
+            Self::Disabled => "disabled",
+            Self::Quarantined => "quarantined",
+            Self::Unloaded => "unloaded",
+        }
+    }
+
     fn of(given: &Given, name: Option<&PluginName>, snapshot: &Snapshot) -> Self {
         if given.serving.is_some() {
             return Self::Serving;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     LOAD_TIME, Manager,
+    changes::Change,
     construct::{self, Subject},
     error::{LoadError, LoadErrorCause},
     slot::{Slot, Stored},
@@ -54,7 +55,13 @@ impl Manager {
     ) -> Result<Arc<Generation>, LoadError> {
         let slot = self.slot(&candidate.place);
         let files = candidate.files();
+        let nothing_served = slot.given.lock().serving.is_none();
         let loaded = self.replace(&slot, candidate, vetoes, awaited).await;
+        self.changes.count(match &loaded {
+            Ok(_) if nothing_served => Change::Loaded,
+            Ok(_) => Change::Upgraded,
+            Err(_) => Change::Refused,
+        });
         slot.given.lock().tried = Some(files);
         self.keep().await;
         loaded

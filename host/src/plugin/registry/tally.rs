@@ -1,31 +1,15 @@
-//! What became of a generation's calls, counted for operators.
+//! What became of a generation's calls, for operators.
 //!
-//! Clients can bring most failures about, so nothing follows from these numbers: they never put a
-//! plugin into quarantine. They begin at zero with each generation, so with each worker too.
+//! The counters are [`metrics::plugin_calls`](crate::metrics::plugin_calls); they begin at zero with
+//! each generation, so with each worker too.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Generation;
-
-/// How a plugin can fail without ending its process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failing {
-    /// It returned an error.
-    Error,
-    /// It panicked, on a call or while it parsed a configuration.
-    Panic,
-    /// It had not answered when its time was over.
-    Deadline,
-    /// It asked for what the gateway cannot do, or kept the call.
-    Misuse,
-    /// It blocks, and no thread was free for it in its time.
-    NoThread,
-    /// It made more than the host keeps.
-    NoRoom,
-}
+use crate::metrics::plugin_calls::{Entry, Outcome, Totals};
 
 /// How often each has happened to one generation in one worker process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -58,54 +42,61 @@ impl CallCounts {
     }
 }
 
-/// The counters of one generation.
-// Each call writes here. Without a cache line of its own that would slow down the event loops
-// that only read what stands beside it.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Tally {
-    calls: AtomicU64,
-    errors: AtomicU64,
-    panics: AtomicU64,
-    missed_deadlines: AtomicU64,
-    misuses: AtomicU64,
-    without_thread: AtomicU64,
-    without_room: AtomicU64,
+/// How long the calls of one generation took in one worker process, without what they waited for the
+/// gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallDurations {
+    /// Calls that have ended.
+    pub count: u64,
+    /// Seconds of all of them together.
+    pub sum_seconds: f64,
+    /// What half of them did not exceed, guessed from a histogram; absent where there were none.
+    pub p50_seconds: Option<f64>,
+    /// What 99 of 100 did not exceed, guessed from a histogram; absent where there were none.
+    pub p99_seconds: Option<f64>,
+}
+
+impl From<&Totals> for CallDurations {
+    fn from(totals: &Totals) -> Self {
+        let durations = totals.durations();
+        Self {
+            count: durations.count(),
+            sum_seconds: durations.seconds(),
+            p50_seconds: durations.quantile(0.5),
+            p99_seconds: durations.quantile(0.99),
+        }
+    }
 }
 
 impl Generation {
     /// A call has come to it.
-    pub fn count_call(&self) {
-        self.tally.calls.fetch_add(1, Ordering::Relaxed);
+    pub fn count_call(&self, entry: Entry) {
+        self.services.calls().begin(entry);
     }
 
-    /// It has failed.
-    pub fn count_failure(&self, failing: Failing) {
-        let tally = &self.tally;
-        let count = match failing {
-            Failing::Error => &tally.errors,
-            Failing::Panic => &tally.panics,
-            Failing::Deadline => &tally.missed_deadlines,
-            Failing::Misuse => &tally.misuses,
-            Failing::NoThread => &tally.without_thread,
-            Failing::NoRoom => &tally.without_room,
+    /// Its part of a call has ended, after so long without what it waited for the gateway.
+    pub fn count_end(&self, entry: Entry, outcome: Outcome, took: Duration) {
+        self.services.calls().end(entry, outcome, took);
+    }
+
+    /// It panicked while it parsed a configuration.
+    pub(super) fn count_refusing_panic(&self) {
+        self.panics_in_parsing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What became of its calls so far, and how long they took.
+    pub fn calls(&self) -> (CallCounts, CallDurations) {
+        let totals = self.services.calls().totals();
+        let ended = |outcome| totals.ended(outcome);
+        let counts = CallCounts {
+            calls: totals.begun(),
+            errors: ended(Outcome::Error),
+            panics: ended(Outcome::Panic) + self.panics_in_parsing.load(Ordering::Relaxed),
+            missed_deadlines: ended(Outcome::Deadline),
+            misuses: ended(Outcome::Misuse),
+            without_thread: ended(Outcome::NoThread),
+            without_room: ended(Outcome::NoRoom),
         };
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// What became of its calls so far. Numbers are read one after the other, so that those of a
-    /// call that ends meanwhile may be a part of it.
-    pub fn call_counts(&self) -> CallCounts {
-        let tally = &self.tally;
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        CallCounts {
-            calls: read(&tally.calls),
-            errors: read(&tally.errors),
-            panics: read(&tally.panics),
-            missed_deadlines: read(&tally.missed_deadlines),
-            misuses: read(&tally.misuses),
-            without_thread: read(&tally.without_thread),
-            without_room: read(&tally.without_room),
-        }
+        (counts, CallDurations::from(&totals))
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::{CallError, OpenCall, Serving};
 use crate::{
+    metrics::traffic::CallOutcome,
     pipeline::{
         PluginFailure,
         call::{Call, Phase},
@@ -53,6 +54,15 @@ impl std::fmt::Display for Failed<'_> {
 }
 
 impl Failed<'_> {
+    fn outcome(&self) -> CallOutcome {
+        match self {
+            Self::Refused(_) => CallOutcome::ChainRefused,
+            Self::NotCompiled => CallOutcome::ChainNotReady,
+            Self::Plugin(_) => CallOutcome::PluginFailed,
+            Self::AnswerTooLarge(_) | Self::NoRoom(_) => CallOutcome::AnswerTooLarge,
+        }
+    }
+
     /// Failures of one kind share the log's rate limit.
     fn kind(&self) -> u8 {
         match self {
@@ -72,8 +82,9 @@ impl Serving<'_> {
         open: &OpenCall,
         call: &Call,
     ) -> Result<Written, CallError> {
-        let writer = &mut self.scratch.writer;
-        if !call.request_changed() {
+        if !call.is_changed() {
+            self.has_become(CallOutcome::Passed);
+            let writer = &mut self.scratch.writer;
             let frame = http_req_call::write_unchanged(writer, call.id());
             return Ok(self.connection.begin_answer(frame)?);
         }
@@ -84,6 +95,8 @@ impl Serving<'_> {
             resp_headers: call.response_headers(),
             body: call.changed_body(),
         };
+        self.has_become(CallOutcome::Changed);
+        let writer = &mut self.scratch.writer;
         let written = http_req_call::write_rewrite(writer, call.id(), changes)
             .map(|frame| self.connection.begin_answer(frame));
         self.answered(written, open)
@@ -96,6 +109,10 @@ impl Serving<'_> {
         call: &Call,
         reply: &ReplyParts,
     ) -> Result<Written, CallError> {
+        self.has_become(CallOutcome::Stopped);
+        if let Some(record) = &mut self.record {
+            record.answered_with(reply.status);
+        }
         let own = reply.headers.iter().map(|header| Entry {
             name: &header.name,
             value: Some(&header.value),
@@ -122,6 +139,10 @@ impl Serving<'_> {
         call: &Call,
         head: bool,
     ) -> Result<Written, CallError> {
+        self.has_become(match call.is_changed() {
+            false => CallOutcome::Passed,
+            true => CallOutcome::Changed,
+        });
         let body = if has_no_body(call) || head {
             Some(NO_BODY)
         } else {
@@ -166,6 +187,7 @@ impl Serving<'_> {
         let OpenCall {
             phase, id, token, ..
         } = open;
+        self.has_become(failed.outcome());
         let now = Instant::now().into_std();
         let kind = (token.number(), failed.kind());
         if let Some(left_out) = self.shared.throttle.allow(&kind, now) {

@@ -3,9 +3,11 @@
 
 use plugin_abi::abi::AskStatus;
 use plugin_proto::{FrameType, FrameWriter, extra_info};
+use tokio::time::Instant;
 
 use super::CallError;
 use crate::{
+    metrics::traffic::{Traffic, Wanted},
     pipeline::{
         fields::span_start,
         gateway::{Gateway, Gone},
@@ -25,6 +27,8 @@ pub(super) struct ConnectedGateway<'a> {
     pub(super) unread_answers: &'a mut u32,
     /// Questions that may still be asked.
     pub(super) rounds_left: u32,
+    /// Where the time is counted that answers take.
+    pub(super) traffic: &'a Traffic,
 }
 
 impl Gateway for ConnectedGateway<'_> {
@@ -33,7 +37,10 @@ impl Gateway for ConnectedGateway<'_> {
             return Ok(Answer::Refused(AskStatus::TOO_MANY_QUESTIONS));
         };
         self.rounds_left = left;
-        self.exchange(question).await.map_err(|error| {
+        let asked = Instant::now();
+        let answer = self.exchange(question).await;
+        self.traffic.count_wait(wanted(question), asked.elapsed());
+        answer.map_err(|error| {
             tracing::debug!(%error, "the gateway went away while it was asked");
             Gone
         })
@@ -41,6 +48,14 @@ impl Gateway for ConnectedGateway<'_> {
 
     fn passes_to(&mut self, generation: u64) {
         self.connection.set_plugin(generation);
+    }
+}
+
+fn wanted(question: &Question) -> Wanted {
+    match question {
+        Question::Variable(_) => Wanted::Variable,
+        Question::RequestBody => Wanted::RequestBody,
+        Question::ResponseBody => Wanted::ResponseBody,
     }
 }
 

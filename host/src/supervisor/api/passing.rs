@@ -5,7 +5,7 @@ use std::{io, path::Path, time::Duration};
 use axum::{
     body::Body,
     extract::{RawPathParams, State},
-    http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Uri, header},
+    http::{HeaderValue, Method, Request as HttpRequest, Uri, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::BodyExt;
@@ -30,15 +30,15 @@ pub(super) const LOOK_TIME: Duration = Duration::from_secs(5);
 /// What a worker is asked.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
-    method: &'a Method,
-    uri: &'a Uri,
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a Uri,
     /// Which form of an answer is wanted.
-    accept: Option<&'a HeaderValue>,
-    by: &'a str,
+    pub(super) accept: Option<&'a HeaderValue>,
+    pub(super) by: &'a str,
 }
 
 impl<'a> Asked<'a> {
-    fn by_the_supervisor(method: &'a Method, uri: &'a Uri) -> Self {
+    pub(super) fn by_the_supervisor(method: &'a Method, uri: &'a Uri) -> Self {
         Self {
             method,
             uri,
@@ -110,21 +110,6 @@ async fn before(api: &Api, action: &str, plugin: &str, by: &str) -> Result<(), R
 
 fn remembered(result: Result<(), String>) -> Result<(), Refused> {
     result.map_err(|reason| Refused::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, reason))
-}
-
-/// Passes on what only asks.
-pub(super) async fn pass_on(
-    State(api): State<Api>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Response, Refused> {
-    let asked = Asked {
-        method: &Method::GET,
-        uri: &uri,
-        accept: headers.get(header::ACCEPT),
-        by: "a probe",
-    };
-    api.ask_worker(asked).await
 }
 
 impl Api {
