@@ -4,13 +4,14 @@
 //! keep up, or standard error is gone with the gateway, lines are lost and counted; the host goes
 //! on. This module never decides what is worth a line.
 
+mod access;
 mod by_size;
 mod levels;
 pub mod recent;
 mod sink;
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use by_size::BySize;
 use recent::Recent;
 use sink::{Losses, Sink};
 
+pub use access::AccessLines;
 pub use levels::Levels;
 
 /// Most lines that wait to be written; with lines of a few hundred bytes, a few megabytes.
@@ -38,7 +40,7 @@ const FLUSH_TIME: Duration = Duration::from_millis(50);
 /// Keeps the log alive. Dropping it writes the last lines, for at most 50 ms.
 #[derive(Debug)]
 pub struct Logging {
-    guard: Option<WorkerGuard>,
+    guards: Vec<WorkerGuard>,
     lines: Lines,
     levels: Levels,
     recent: Option<Recent>,
@@ -52,6 +54,15 @@ pub struct Lines {
     colours: bool,
     /// Where the last lines are kept; nowhere in a worker, whose lines its supervisor keeps.
     recent: Option<Recent>,
+    /// Where lines of the access log go that workers have made, where one is kept.
+    access: Option<Access>,
+}
+
+/// The way into the access log's file.
+#[derive(Debug, Clone)]
+struct Access {
+    queue: NonBlocking,
+    losses: Losses,
 }
 
 impl Lines {
@@ -64,11 +75,21 @@ impl Lines {
     pub fn lost(&self) -> u64 {
         self.losses.total()
     }
+
+    /// How many lines of the access log this process has lost so far.
+    pub fn lost_of_access_log(&self) -> u64 {
+        self.access
+            .as_ref()
+            .map_or(0, |access| access.losses.total())
+    }
 }
 
 impl Write for Lines {
     /// Takes one whole line, or loses and counts it. Never waits.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let (Some(access), [access::MARK, line @ ..]) = (&mut self.access, line) {
+            return access.queue.write(line).map(|written| written + 1);
+        }
         if let Some(recent) = &self.recent {
             recent.take(line);
         }
@@ -121,6 +142,7 @@ pub fn init(config: &LogConfig) -> Result<Logging, LoggingError> {
 pub fn init_worker(config: &LogConfig, colours: bool) -> Result<Logging, LoggingError> {
     let config = LogConfig {
         file: None,
+        access_file: None,
         ..config.clone()
     };
     start(&config, colours, None)
@@ -145,7 +167,17 @@ fn make(
     recent: Option<Recent>,
 ) -> Result<(impl Subscriber + Send + Sync, Logging), LoggingError> {
     let losses = Losses::default();
-    let (queue, guard) = open(config, &losses)?;
+    let (queue, guard) = open(config.file.as_deref(), config, &losses, "log")?;
+    let mut guards = vec![guard];
+    let access = match &config.access_file {
+        None => None,
+        Some(file) => {
+            let losses = Losses::unreported();
+            let (queue, guard) = open(Some(file), config, &losses, "access-log")?;
+            guards.push(guard);
+            Some(Access { queue, losses })
+        }
+    };
     let filter = levels::filter(&config.filter).map_err(|source| LoggingError::Filter {
         filter: config.filter.clone(),
         source,
@@ -156,9 +188,10 @@ fn make(
         losses: losses.clone(),
         colours,
         recent: recent.clone(),
+        access,
     };
     let logging = Logging {
-        guard: Some(guard),
+        guards,
         lines: way_in.clone(),
         recent,
         levels: Levels::new(handle, &config.filter),
@@ -175,6 +208,13 @@ impl Logging {
         self.lines.clone()
     }
 
+    /// Opens the way into the access log for a worker's lines.
+    pub fn open_access_log(&mut self) -> AccessLines {
+        let (lines, guard) = access::open();
+        self.guards.push(guard);
+        lines
+    }
+
     /// What is logged, to be changed while the process runs.
     pub fn levels(&self) -> Levels {
         self.levels.clone()
@@ -188,15 +228,13 @@ impl Logging {
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        let Some(guard) = self.guard.take() else {
-            return;
-        };
+        let guards = std::mem::take(&mut self.guards);
         // The guard's own patience, over a second, is more than a host has at its end.
         let (done, finished) = mpsc::channel();
         let flush = std::thread::Builder::new()
             .name("log-flush".to_owned())
             .spawn(move || {
-                drop(guard);
+                drop(guards);
                 let _ = done.send(());
             });
         if flush.is_ok() {
@@ -220,25 +258,30 @@ fn lines(format: LogFormat, way_in: Lines) -> Box<dyn Layer<Filtered> + Send + S
     }
 }
 
-/// Starts the thread that writes to the place that the configuration names.
-fn open(config: &LogConfig, losses: &Losses) -> Result<(NonBlocking, WorkerGuard), LoggingError> {
+/// Starts the thread that writes to a file, or to standard error where none is named.
+fn open(
+    file: Option<&Path>,
+    config: &LogConfig,
+    losses: &Losses,
+    thread: &str,
+) -> Result<(NonBlocking, WorkerGuard), LoggingError> {
     let builder = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUE_LINES)
         .lossy(true)
-        .thread_name("log");
-    let (queue, guard) = match &config.file {
+        .thread_name(thread);
+    let (queue, guard) = match file {
         None => builder.finish(Sink::new(io::stderr(), config.format, losses.clone())),
         Some(path) => match config.rotation {
             LogRotation::Size(max_bytes) => {
                 let file = BySize::open(path, max_bytes, config.keep_files);
                 let file = file.map_err(|error| LoggingError::File {
-                    path: path.clone(),
+                    path: path.to_owned(),
                     reason: error.to_string(),
                 })?;
                 builder.finish(Sink::new(file, config.format, losses.clone()))
             }
             _ => {
-                let file = open_file(path.clone(), config)?;
+                let file = open_file(path.to_owned(), config)?;
                 builder.finish(Sink::new(file, config.format, losses.clone()))
             }
         },

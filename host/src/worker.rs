@@ -35,7 +35,7 @@ use crate::{
     keeper::Keeper,
     link::ToSupervisor,
     listen::Binding,
-    logging::Levels,
+    logging::{AccessLines, Levels},
     memory::MemoryBudget,
     metrics::{
         Metrics,
@@ -51,6 +51,7 @@ use crate::{
     runtime_dir::AddressLock,
     server::{
         self, Limits, Shared,
+        access_log::AccessLog,
         handover::{Given, Supervised},
     },
     shared_memory::threads,
@@ -115,14 +116,19 @@ pub enum WorkerError {
 ///
 /// # Errors
 /// It could not start, or an event loop failed.
-pub fn run(attachment: Attachment, config: Arc<Config>, levels: Levels) -> Result<(), WorkerError> {
+pub fn run(
+    attachment: Attachment,
+    config: Arc<Config>,
+    levels: Levels,
+    access_lines: Option<AccessLines>,
+) -> Result<(), WorkerError> {
     let control = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(config.blocking_threads + THREADS_OF_OUR_OWN)
         .thread_name("pool")
         .build()
         .map_err(start("the control runtime"))?;
-    let result = control.block_on(work(attachment, &config, levels));
+    let result = control.block_on(work(attachment, &config, levels, access_lines));
     // Plugins may sit on the pool's threads; the process ends without waiting for them.
     control.shutdown_background();
     result
@@ -132,6 +138,7 @@ async fn work(
     mut attachment: Attachment,
     config: &Config,
     levels: Levels,
+    access_lines: Option<AccessLines>,
 ) -> Result<(), WorkerError> {
     threads::follow_in(attachment.threads.clone());
     if let Err(error) = crash::install(&attachment.threads) {
@@ -169,7 +176,10 @@ async fn work(
         memory: MemoryBudget::new(config.limits.max_body_memory),
         throttle: Throttle::new(FAILURE_LINES_PER_SECOND, Duration::from_secs(1)),
         traffic: Arc::clone(&traffic),
-        access_log: None,
+        access_log: access_lines.clone().map(|lines| {
+            let take = Arc::new(move |line: &[u8]| lines.take(line));
+            AccessLog::new(config.log.format, take)
+        }),
         connections: Default::default(),
         supervised: Some(Supervised {
             slots: attachment.connections.clone(),
@@ -279,6 +289,7 @@ async fn work(
         shared,
         pool: pool.clone(),
         problems: keeper.problems(),
+        access_lines,
     }));
     let desk = Desk {
         keeper: requests,

@@ -49,7 +49,7 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
     if let Err(error) = privileges::restrict_worker(&config.restrictions) {
         return output::fail(&error.to_string());
     }
-    let logging = match logging::init_worker(&config.log, attachment.start.colours) {
+    let mut logging = match logging::init_worker(&config.log, attachment.start.colours) {
         Ok(logging) => logging,
         Err(error) => return output::fail(&error.to_string()),
     };
@@ -65,7 +65,9 @@ pub(super) fn worker(args: WorkerArgs) -> u8 {
     {
         tracing::warn!(error, "what an operator wants to have logged is not");
     }
-    let worked = worker::run(attachment, Arc::new(config), levels);
+    let access_log = config.log.access_file.is_some();
+    let access_log = access_log.then(|| logging.open_access_log());
+    let worked = worker::run(attachment, Arc::new(config), levels, access_log);
     if let Err(error) = &worked {
         tracing::error!("{error}");
     }

@@ -21,6 +21,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// The file to write to, absolute; standard error where absent.
     pub file: Option<PathBuf>,
+    /// The file for a line of each call, absolute; none where absent.
+    pub access_file: Option<PathBuf>,
     /// When a new file begins.
     pub rotation: LogRotation,
     /// How many rotated files stay, the current one included.
@@ -58,8 +60,9 @@ pub(super) fn read(layers: &mut Layers<'_>) -> LogConfig {
         )
     });
     let file = read_optional(layers, &settings::LOG_FILE, value::path);
+    let access_file = read_optional(layers, &settings::ACCESS_LOG, value::path);
     let rotation = layers.value(&settings::LOG_ROTATION, read_rotation);
-    if rotation != LogRotation::Never && file.is_none() {
+    if rotation != LogRotation::Never && file.is_none() && access_file.is_none() {
         layers.problems.push(ConfigError::Contradiction {
             first: settings::LOG_ROTATION.key,
             second: settings::LOG_FILE.key,
@@ -70,6 +73,7 @@ pub(super) fn read(layers: &mut Layers<'_>) -> LogConfig {
         filter,
         format,
         file,
+        access_file,
         rotation,
         keep_files: layers.value(&settings::LOG_KEEP_FILES, whole(1, 1_000)),
     }

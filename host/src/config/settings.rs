@@ -5,6 +5,10 @@
 //! from these entries, so that they cannot disagree. This module never reads a source and never
 //! judges a value.
 
+mod log;
+
+pub use log::{ACCESS_LOG, LOG_FILE, LOG_FILTER, LOG_FORMAT, LOG_KEEP_FILES, LOG_ROTATION};
+
 /// One thing that can be set, by flag, by environment variable or in the configuration file.
 #[derive(Debug)]
 pub struct Setting {
@@ -81,7 +85,6 @@ const PLUGINS: &str = "Plugins";
 const SECURITY: &str = "Security";
 const HTTP_CLIENT_GROUP: &str = "HTTP client";
 const LIMITS: &str = "Limits";
-const LOG: &str = "Log";
 const CONTROL: &str = "Control";
 
 /// Where to listen.
@@ -528,61 +531,6 @@ pub const HTTP_CLIENT_MAX_BODY: Setting = Setting {
     group: LIMITS,
 };
 
-/// What is logged.
-pub const LOG_FILTER: Setting = Setting {
-    key: "log.filter",
-    flag: "log",
-    kind: Kind::Text,
-    value_name: "FILTER",
-    default: Fallback::Text("info"),
-    help: "What is logged: error, warn, info, debug, trace or off, also per target, as in `info,plugin_host::server=debug`",
-    group: LOG,
-};
-
-/// Shape of log lines.
-pub const LOG_FORMAT: Setting = Setting {
-    key: "log.format",
-    flag: "log-format",
-    kind: Kind::Text,
-    value_name: "text|json",
-    default: Fallback::Text("text"),
-    help: "Readable text, or one JSON object per line",
-    group: LOG,
-};
-
-/// Where the log goes.
-pub const LOG_FILE: Setting = Setting {
-    key: "log.file",
-    flag: "log-file",
-    kind: Kind::Text,
-    value_name: "FILE",
-    default: Fallback::Described("standard error, which the gateway copies into its error log"),
-    help: "File to log to",
-    group: LOG,
-};
-
-/// When a new log file begins.
-pub const LOG_ROTATION: Setting = Setting {
-    key: "log.rotation",
-    flag: "log-rotation",
-    kind: Kind::Text,
-    value_name: "never|hourly|daily|BYTES",
-    default: Fallback::Text("never"),
-    help: "When a new log file begins: each hour or day (UTC), which is put behind the name of --log-file, or before it would grow beyond a size; then the files before it are called .1, .2 and so on. KiB, MiB and GiB are understood",
-    group: LOG,
-};
-
-/// How many log files stay.
-pub const LOG_KEEP_FILES: Setting = Setting {
-    key: "log.keep_files",
-    flag: "log-keep-files",
-    kind: Kind::Number,
-    value_name: "FILES",
-    default: Fallback::Text("7"),
-    help: "How many rotated files stay, the current one included; older ones are deleted, with an hour or day those whose names begin with that of --log-file",
-    group: LOG,
-};
-
 /// Where the control interface is, beside its socket.
 pub const CONTROL_LISTEN: Setting = Setting {
     key: "control.listen",
@@ -628,7 +576,7 @@ pub const REQUIRE: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 49] = [
+pub const ALL: [&Setting; 50] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -674,6 +622,7 @@ pub const ALL: [&Setting; 49] = [
     &LOG_FILE,
     &LOG_ROTATION,
     &LOG_KEEP_FILES,
+    &ACCESS_LOG,
     &CONTROL_LISTEN,
     &CONTROL_TOKEN_FILE,
     &TELEMETRY_LISTEN,

@@ -21,9 +21,19 @@ pub(super) struct Losses {
     queue: Arc<OnceLock<ErrorCounter>>,
     /// Lines that could not be written.
     failed: Arc<AtomicU64>,
+    /// Whether no line tells of them: a file whose lines all have one shape is read by programs.
+    unreported: bool,
 }
 
 impl Losses {
+    /// Losses that only metrics tell of.
+    pub(super) fn unreported() -> Self {
+        Self {
+            unreported: true,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn count_queue(&self, counter: ErrorCounter) {
         // Called once, right after the queue was made.
         let _ = self.queue.set(counter);
@@ -62,7 +72,7 @@ impl<W: Write> Sink<W> {
 
     fn report_losses(&mut self) {
         let total = self.losses.total();
-        if total == self.reported {
+        if total == self.reported || self.losses.unreported {
             return;
         }
         let line = loss_line(self.format, total - self.reported);

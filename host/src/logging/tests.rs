@@ -16,6 +16,7 @@ fn config(file: &Path, format: LogFormat, rotation: LogRotation) -> LogConfig {
         filter: "info".to_owned(),
         format,
         file: Some(file.to_owned()),
+        access_file: None,
         rotation,
         keep_files: 2,
     }
@@ -110,7 +111,9 @@ fn a_file_that_cannot_be_written_is_named() {
     fs::write(&blocker, "").unwrap();
     let file = blocker.join("host.log");
     let config = config(&file, LogFormat::Text, LogRotation::Never);
-    let error = open(&config, &Losses::default()).unwrap_err().to_string();
+    let error = open(config.file.as_deref(), &config, &Losses::default(), "log")
+        .unwrap_err()
+        .to_string();
     assert!(
         error.starts_with(&format!("cannot log to {}: ", file.display())),
         "{error}"

@@ -27,10 +27,20 @@ use crate::{
 };
 
 /// Plugins that a line tells of, at most.
-const MAX_PARTS: usize = 64;
+const MAX_PARTS: usize = 16;
 
 /// Bytes of a path or a route's key in a line, at most.
 const MAX_TEXT_BYTES: usize = 512;
+
+/// Bytes of a line, at most; one that would be longer is told without its plugins, and with the
+/// beginnings of path and key.
+pub const MAX_LINE_BYTES: usize = 4_000;
+
+/// Bytes of these beginnings; a byte may take six when it is written.
+const SHORT_TEXT_BYTES: usize = 200;
+
+/// Bytes of a version, at most.
+const MAX_VERSION_BYTES: usize = 40;
 
 /// Where lines go: takes a whole one, with its newline, and never waits.
 pub type TakeLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
@@ -73,7 +83,7 @@ impl Part {
     pub(super) fn new(generation: &Generation, outcome: Outcome, took: Duration) -> Self {
         Self {
             plugin: generation.name().to_string(),
-            version: generation.version().to_string(),
+            version: cut(generation.version().to_string(), MAX_VERSION_BYTES),
             outcome: outcome.label(),
             skipped: false,
             microseconds: microseconds(took),
@@ -143,26 +153,42 @@ impl AccessLog {
 
     /// Writes the line of a call that is over, after so long.
     pub(super) fn write(&self, line: &Line, outcome: CallOutcome, took: Duration) {
+        let mut text = self.text(line, outcome, took, MAX_TEXT_BYTES, &line.parts);
+        if text.len() > MAX_LINE_BYTES {
+            text = self.text(line, outcome, took, SHORT_TEXT_BYTES, &[]);
+        }
+        (self.take)(text.as_bytes());
+    }
+
+    fn text(
+        &self,
+        line: &Line,
+        outcome: CallOutcome,
+        took: Duration,
+        longest: usize,
+        parts: &[Part],
+    ) -> String {
+        let path = line.path.clone().map(|path| cut(path, longest));
         let written = Written {
             time: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
-            route: cut(line.token.key().into_owned(), MAX_TEXT_BYTES),
+            route: cut(line.token.key().into_owned(), longest),
             request_id: line.request_id,
             phase: line.entry.label(),
             client: line.client.as_deref(),
             method: line.method,
-            path: line.path.as_deref(),
+            path: path.as_deref(),
             status: line.status,
             outcome: outcome.label(),
             microseconds: microseconds(took),
             waited_microseconds: microseconds(line.questions.waited()),
-            plugins: &line.parts,
+            plugins: parts,
         };
         let mut text = match self.format {
             LogFormat::Json => serde_json::to_string(&written).unwrap_or_default(),
             LogFormat::Text => written.to_string(),
         };
         text.push('\n');
-        (self.take)(text.as_bytes());
+        text
     }
 }
 

@@ -97,7 +97,7 @@ pub struct Overview {
     /// How many of the workers that died were ended because a plugin kept an event loop.
     #[serde(default)]
     pub stuck_loops: u64,
-    /// Lines that the log could not take.
+    /// Lines that the log and the access log could not take.
     #[serde(default)]
     pub log_lines_lost: u64,
 }
@@ -210,7 +210,7 @@ impl Supervisor {
             calls_lost: self.counts.calls_lost,
             connections_cut: self.counts.connections_cut,
             stuck_loops: self.counts.stuck_loops,
-            log_lines_lost: self.log.lost(),
+            log_lines_lost: self.log.lost() + self.log.lost_of_access_log(),
         }
     }
 }

@@ -11,6 +11,7 @@ use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 use tokio::sync::watch;
 
 use crate::{
+    logging::AccessLines,
     metrics::{
         plugin_calls::MAX_SHOWN,
         writing::{Kind, number, series},
@@ -28,6 +29,7 @@ pub(super) struct Standing {
     pub(super) shared: Arc<Shared>,
     pub(super) pool: Pool,
     pub(super) problems: watch::Receiver<Vec<PlaceProblem>>,
+    pub(super) access_lines: Option<AccessLines>,
 }
 
 impl Collector for Standing {
@@ -195,7 +197,15 @@ impl Standing {
             Kind::Gauge,
             about,
             self.shared.memory.held() as u64,
-        )
+        )?;
+        let Some(lines) = &self.access_lines else {
+            return Ok(());
+        };
+        let about = (
+            "pluginhost_access_log_lines_lost",
+            "Lines of the access log that this worker made and could not pass on",
+        );
+        number(encoder, Kind::Counter, about, lines.lost())
     }
 }
 

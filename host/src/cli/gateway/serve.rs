@@ -74,6 +74,7 @@ pub(in crate::cli) fn with_log(filter: &str, run: impl FnOnce() -> Result<(), u8
         filter: filter.to_owned(),
         format: LogFormat::Text,
         file: None,
+        access_file: None,
         rotation: LogRotation::Never,
         keep_files: 1,
     };

@@ -151,7 +151,7 @@ impl HostMetrics {
             ),
             (
                 "pluginhost_log_lines_lost",
-                "Lines that the log could not take",
+                "Lines that the log and the access log could not take",
                 overview.log_lines_lost,
             ),
         ];
