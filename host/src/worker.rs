@@ -28,7 +28,7 @@ use inheritance::Testament;
 use standing::Standing;
 
 use crate::{
-    config::Config,
+    config::{Config, LogFormat},
     control::{self, worker::Desk},
     crash::{self, Quarantined},
     http_client::HttpClient,
@@ -51,7 +51,7 @@ use crate::{
     runtime_dir::AddressLock,
     server::{
         self, Limits, Shared,
-        access_log::AccessLog,
+        access_log::{AccessLog, Shape},
         handover::{Given, Supervised},
     },
     shared_memory::threads,
@@ -176,10 +176,7 @@ async fn work(
         memory: MemoryBudget::new(config.limits.max_body_memory),
         throttle: Throttle::new(FAILURE_LINES_PER_SECOND, Duration::from_secs(1)),
         traffic: Arc::clone(&traffic),
-        access_log: access_lines.clone().map(|lines| {
-            let take = Arc::new(move |line: &[u8]| lines.take(line));
-            AccessLog::new(config.log.format, take)
-        }),
+        access_log: access_lines.clone().map(|lines| access_log(config, lines)),
         connections: Default::default(),
         supervised: Some(Supervised {
             slots: attachment.connections.clone(),
@@ -322,6 +319,14 @@ async fn work(
     }
     let _ = tokio::time::timeout(GOODBYE_TIME, manager.say_goodbye()).await;
     Ok(())
+}
+
+fn access_log(config: &Config, lines: AccessLines) -> AccessLog {
+    let shape = match config.log.format {
+        LogFormat::Text => Shape::Text,
+        LogFormat::Json => Shape::Json,
+    };
+    AccessLog::new(shape, Arc::new(move |line: &[u8]| lines.take(line)))
 }
 
 /// What is told to the supervisor, with descriptors.

@@ -193,7 +193,7 @@ arguments! {
     WorkersArgs {}
 }
 
-/// Show what a running host counts: the metrics of its plugins
+/// Show what a running host counts, and its plugins
 ///
 /// As Prometheus text. Whoever collects them asks the control socket, or --telemetry-listen, for
 /// /metrics.

@@ -13,7 +13,6 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    config::LogFormat,
     metrics::{
         plugin_calls::{Entry, Outcome},
         traffic::CallOutcome,
@@ -42,13 +41,22 @@ const SHORT_TEXT_BYTES: usize = 200;
 /// Bytes of a version, at most.
 const MAX_VERSION_BYTES: usize = 40;
 
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Readable text.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// Where lines go: takes a whole one, with its newline, and never waits.
 pub type TakeLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// An access log that is kept.
 #[derive(Clone)]
 pub struct AccessLog {
-    format: LogFormat,
+    shape: Shape,
     take: TakeLine,
 }
 
@@ -147,8 +155,8 @@ struct Written<'l> {
 
 impl AccessLog {
     /// One whose lines have this shape and go there.
-    pub fn new(format: LogFormat, take: TakeLine) -> Self {
-        Self { format, take }
+    pub fn new(shape: Shape, take: TakeLine) -> Self {
+        Self { shape, take }
     }
 
     /// Writes the line of a call that is over, after so long.
@@ -183,9 +191,9 @@ impl AccessLog {
             waited_microseconds: microseconds(line.questions.waited()),
             plugins: parts,
         };
-        let mut text = match self.format {
-            LogFormat::Json => serde_json::to_string(&written).unwrap_or_default(),
-            LogFormat::Text => written.to_string(),
+        let mut text = match self.shape {
+            Shape::Json => serde_json::to_string(&written).unwrap_or_default(),
+            Shape::Text => written.to_string(),
         };
         text.push('\n');
         text
@@ -195,7 +203,7 @@ impl AccessLog {
 impl fmt::Debug for AccessLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AccessLog")
-            .field("format", &self.format)
+            .field("shape", &self.shape)
             .finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ mod capture;
 #[path = "../../../proto/tests/proto/message.rs"]
 mod message;
 
+mod access_log;
 mod bad_upgrades;
 mod bounds;
 mod call_command;
@@ -46,6 +47,7 @@ mod gateway_effects;
 mod gateway_recordings;
 mod gateway_routes;
 mod health;
+mod host_metrics;
 mod http_client;
 mod http_client_bounds;
 mod kept;

@@ -3,7 +3,10 @@
 use plugin_abi::abi::{MetricLabel, RSlice};
 
 use super::{
-    super::{Format, Metrics},
+    super::{
+        Format, Metrics,
+        plugin_calls::{Entry, MAX_SHOWN, Outcome},
+    },
     *,
 };
 
@@ -37,9 +40,67 @@ fn add(generation: &GenerationMetrics, metric: &MetricArguments<'_>, more: u64) 
         .fetch_add(more, std::sync::atomic::Ordering::Relaxed);
 }
 
+/// Lines about what plugins count.
 fn shown(metrics: &Metrics) -> Vec<String> {
+    let mut lines = all_lines(metrics);
+    lines.retain(|line| !line.contains("pluginhost_"));
+    lines
+}
+
+fn all_lines(metrics: &Metrics) -> Vec<String> {
     let exposition = metrics.expose(Format::Text).expect("it can be written");
     exposition.lines().map(str::to_owned).collect()
+}
+
+fn call(generation: &GenerationMetrics, times: u64) {
+    for _ in 0..times {
+        generation.calls().begin(Entry::Request);
+        let took = Duration::from_micros(20);
+        generation
+            .calls()
+            .end(Entry::Request, Outcome::Passed, took);
+    }
+}
+
+/// Calls that went on, of each plugin and version.
+fn passed(metrics: &Metrics) -> Vec<String> {
+    let mut lines = all_lines(metrics);
+    let is_passed = |line: &str| line.contains(r#"outcome="passed""#);
+    lines.retain(|line| line.starts_with("pluginhost_plugin_calls_total") && is_passed(line));
+    lines
+}
+
+#[test]
+fn calls_of_a_version_never_go_back_when_an_earlier_generation_of_it_is_forgotten() {
+    let metrics = Metrics::new();
+    let first = metrics.plugins().begin("say", "1.0.0");
+    call(&first, 5);
+    let second = metrics.plugins().begin("say", "1.0.0");
+    call(&second, 2);
+    let labels = r#"plugin="say",version="1.0.0",phase="request",outcome="passed""#;
+    let all = format!("pluginhost_plugin_calls_total{{{labels}}} 7");
+    assert_eq!(passed(&metrics), [all.as_str()]);
+    let long_ago = Instant::now().checked_sub(SHOWN_FOR);
+    *first.ended.lock() = long_ago;
+    assert_eq!(passed(&metrics), [all.as_str()]);
+    assert_eq!(metrics.plugins().generations.lock().len(), 1);
+    *second.ended.lock() = long_ago;
+    assert!(passed(&metrics).is_empty(), "nobody is left of it");
+}
+
+#[test]
+fn calls_of_versions_beyond_the_bound_are_counted_together() {
+    let metrics = Metrics::new();
+    for number in 0..MAX_SHOWN + 3 {
+        call(&metrics.plugins().begin(&format!("p{number}"), "1.0.0"), 1);
+    }
+    let lines = passed(&metrics);
+    assert_eq!(lines.len(), MAX_SHOWN + 1);
+    let overflow = r#"plugin="overflow",version="overflow",phase="request",outcome="passed"} 3"#;
+    assert!(
+        lines.iter().any(|line| line.ends_with(overflow)),
+        "{lines:?}"
+    );
 }
 
 #[test]
