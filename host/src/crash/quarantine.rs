@@ -17,6 +17,9 @@ use super::{autopsy::KnownGeneration, report::now};
 /// room.
 pub const MAX_CULPRITS: usize = 256;
 
+/// Builds in quarantine at a time; beyond, the one that has been there longest is let go.
+pub const MAX_QUARANTINED: usize = 1_024;
+
 /// One build of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Culprit {
@@ -104,27 +107,28 @@ impl Quarantine {
         if crashes < self.crashes {
             return Counted::Crashes(crashes);
         }
-        self.deaths.remove(culprit);
-        self.quarantined.push(Quarantined {
-            culprit: culprit.clone(),
-            since: now(),
-            crashes,
-            by: None,
-        });
+        self.hold(culprit.clone(), crashes, None);
         Counted::Quarantined
     }
 
     /// Puts a build there because an operator says so.
     pub fn put(&mut self, culprit: Culprit, by: String) {
         if !self.holds(&culprit) {
-            self.deaths.remove(&culprit);
-            self.quarantined.push(Quarantined {
-                culprit,
-                since: now(),
-                crashes: 0,
-                by: Some(by),
-            });
+            self.hold(culprit, 0, Some(by));
         }
+    }
+
+    fn hold(&mut self, culprit: Culprit, crashes: usize, by: Option<String>) {
+        self.deaths.remove(&culprit);
+        if self.quarantined.len() >= MAX_QUARANTINED {
+            self.quarantined.remove(0);
+        }
+        self.quarantined.push(Quarantined {
+            culprit,
+            since: now(),
+            crashes,
+            by,
+        });
     }
 
     fn make_room(&mut self, coming: &Culprit) {
@@ -168,6 +172,17 @@ mod tests {
             version: "1.0.0".to_owned(),
             digest: digest.to_owned(),
         }
+    }
+
+    #[test]
+    fn beyond_so_many_builds_the_one_that_was_there_longest_is_let_go() {
+        let mut quarantine = Quarantine::new(3, 10 * MINUTE);
+        for number in 0..=MAX_QUARANTINED {
+            quarantine.put(culprit("say", &number.to_string()), "root".to_owned());
+        }
+        assert_eq!(quarantine.list().len(), MAX_QUARANTINED);
+        assert!(!quarantine.holds(&culprit("say", "0")));
+        assert!(quarantine.holds(&culprit("say", "1")));
     }
 
     #[test]
