@@ -26,6 +26,8 @@ pub mod watch;
 pub mod scan;
 
 pub mod discovery;
+pub mod package;
+pub mod signature;
 pub mod disabled;
 pub mod elf;
 pub mod metadata;
