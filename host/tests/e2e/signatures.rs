@@ -244,19 +244,17 @@ fn where_signatures_are_required_only_what_is_signed_serves_and_each_state_is_sh
     assert!(shown.lines().nth(1).unwrap().ends_with("signed"), "{shown}");
 
     let refused = |state: &str, words: &str, gateway: &mut crate::support::Gateway| {
-        let problem = wait_for(state, || {
+        wait_for(words, || {
             let status = status(&host);
-            let problems = status["problems"].as_array().unwrap().clone();
-            problems
-                .into_iter()
-                .find(|it| it["signature"]["state"] == state)
+            let problems = status["problems"].as_array().unwrap();
+            let told = |problem: &&Value| {
+                let text = problem["problem"].as_str().unwrap();
+                text.contains("versioned.plg: signatures are required") && text.contains(words)
+            };
+            let problem = problems.iter().find(told)?;
+            assert_eq!(problem["signature"]["state"], state, "{problem}");
+            Some(())
         });
-        let text = problem["problem"].as_str().unwrap();
-        assert!(
-            text.contains("versioned.plg: signatures are required"),
-            "{text}"
-        );
-        assert!(text.contains(words), "{text}");
         assert_eq!(answer(gateway, token), answer_of("0.1.0", "hello"));
     };
     put(&place, &two);
@@ -449,11 +447,17 @@ fn a_directory_is_signed_by_its_metadata_and_a_library_by_itself() {
         files.metadata["source"]["sha256"] = json!(digest);
         files
     };
-    pinned("0.1.0").swap_in_after(&directory, |staged| alice.sign(staged, &[]));
+    let built = PluginDir::new();
+    let staged = built.path("versioned");
+    pinned("0.1.0").write(staged.as_ref());
+    alice.sign(staged.as_ref(), &[]);
+    fs::create_dir(&directory).unwrap();
+    for file in [LIBRARY, "plugin.json", "plugin.json.minisig"] {
+        fs::copy(Path::new(&staged).join(file), directory.join(file)).unwrap();
+    }
     let mut gateway = host.gateway();
     let token = gateway.prepare("route#1#pre#1", [("versioned", word("hello"))]);
     until(&mut gateway, token, "0.1.0", "hello");
-    assert!(directory.join("plugin.json.minisig").exists());
 
     // Another library below a signed plugin.json is not what it pins.
     let library = fs::read(directory.join(LIBRARY)).unwrap();
