@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -324,7 +325,9 @@ fn workers_that_follow_load_what_is_signed_and_nothing_of_a_key_that_is_no_longe
     });
     host.signal_worker(Signal::KILL);
     assert_eq!(answer(&mut gateway, token), answer_of("0.1.0", "hello"));
-    assert_eq!(status(&host)["plugins"][0]["signature"]["signer"], "alice");
+    let plugin = &status(&host)["plugins"][0];
+    assert_eq!(plugin["signature"]["signer"], "alice");
+    assert_eq!(plugin["previous"], Value::Null, "it is not loaded anew");
 
     fs::copy(
         Signer::trusted_as("bob").public(),
@@ -472,6 +475,20 @@ fn a_directory_is_signed_by_its_metadata_and_a_library_by_itself() {
     alice.sign(&bare, &[]);
     let token = gateway.prepare("route#2#pre#1", [("newcomers", word("hello"))]);
     until(&mut gateway, token, "0.3.0", "hello");
+}
+
+#[test]
+fn keys_that_others_can_change_are_told_of_and_count_for_nothing_where_permissions_are_strict() {
+    let alice = Signer::trusted_as("alice");
+    let package = package(&version("0.1.0"));
+    fs::set_permissions(alice.trusted(), fs::Permissions::from_mode(0o777)).unwrap();
+    let host = host(&alice, "require")
+        .flag("--strict-permissions", "true")
+        .file("versioned.plg.minisig", alice.signature_of(&package, &[]))
+        .file("versioned.plg", package)
+        .start();
+    let open = format!("others can change {}", alice.trusted().display());
+    host.log_line(&["ERROR", "was not loaded", &open]);
 }
 
 #[test]

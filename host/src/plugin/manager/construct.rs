@@ -156,7 +156,7 @@ pub(super) async fn rehearse(
     candidate: Candidate,
     options: &Arc<Options>,
 ) -> Result<Candidate, LoadErrorCause> {
-    options.permissions.check(&candidate)?;
+    options.permissions.check(&candidate, &options.trust)?;
     options.trust.admit_judged(candidate.signature.as_ref())?;
     let Some(program) = options.rehearse_with.clone() else {
         return Ok(candidate);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::plugin::elf::{self, ElfError};
 
@@ -11,7 +11,8 @@ const MAX_BYTES: usize = 64;
 
 /// A platform. Those that this program does not know have names too, so that a package may hold
 /// libraries for them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Platform(String);
 
 /// Not a platform's name.
@@ -58,6 +59,14 @@ impl FromStr for Platform {
             }
             _ => Err(UnknownPlatform(text.chars().take(MAX_BYTES).collect())),
         }
+    }
+}
+
+impl TryFrom<String> for Platform {
+    type Error = UnknownPlatform;
+
+    fn try_from(text: String) -> Result<Self, UnknownPlatform> {
+        text.parse()
     }
 }
 

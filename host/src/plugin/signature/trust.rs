@@ -137,6 +137,16 @@ impl Trust {
         TrustedKey::all_in(&self.directory)
     }
 
+    /// The directory and the files that say whom the operator trusts; none where nobody asks.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        if !self.is_on() {
+            return Vec::new();
+        }
+        let files = key_files(&self.directory).unwrap_or_default();
+        [vec![self.directory.clone()], files].concat()
+    }
+
     /// Judges a signature of these bytes by the keys as they are now.
     #[must_use]
     pub fn judge(&self, signed: &[u8], signature: Option<&[u8]>) -> Signature {
@@ -223,28 +233,7 @@ impl TrustedKey {
     /// # Errors
     /// They cannot be read, one of them is none, or there is none.
     pub fn all_in(directory: &Path) -> Result<Vec<Self>, KeysError> {
-        let failed = |source| KeysError::Read {
-            path: directory.to_owned(),
-            source,
-        };
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            let is_hidden = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if !is_hidden
-                && path
-                    .extension()
-                    .is_some_and(|extension| extension == EXTENSION)
-            {
-                paths.push(path);
-            }
-            if paths.len() > MAX_KEYS {
-                return Err(KeysError::TooMany(directory.to_owned()));
-            }
-        }
-        paths.sort();
+        let paths = key_files(directory)?;
         let keys = paths.iter().map(|path| Self::read(path));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         match keys.is_empty() {
@@ -271,4 +260,31 @@ impl TrustedKey {
     pub(super) fn key(&self) -> &PublicKey {
         &self.key
     }
+}
+
+/// Every file in a directory that should be a public key, by name.
+fn key_files(directory: &Path) -> Result<Vec<PathBuf>, KeysError> {
+    let failed = |source| KeysError::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let is_hidden = path
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !is_hidden
+            && path
+                .extension()
+                .is_some_and(|extension| extension == EXTENSION)
+        {
+            paths.push(path);
+        }
+        if paths.len() > MAX_KEYS {
+            return Err(KeysError::TooMany(directory.to_owned()));
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
