@@ -99,7 +99,7 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
         /// Why not.
-        error: ElfError,
+        error: Box<ElfError>,
     },
     /// The library is another plugin.
     #[error("{}: {error} ({})", path.display(), error.next_step())]
@@ -107,7 +107,7 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
         /// What they differ in.
-        error: Contradiction,
+        error: Box<Contradiction>,
     },
     /// `plugin.json` says which library it means, and that is another one.
     #[error(
@@ -177,7 +177,10 @@ impl Contents {
         let path = path.to_owned();
         let found = match Platform::of_library(&library) {
             Ok(found) => found,
-            Err(error) => return Err(PackError::Library { path, error }),
+            Err(error) => {
+                let error = Box::new(error);
+                return Err(PackError::Library { path, error });
+            }
         };
         if let Some(said) = said.filter(|said| **said != found) {
             return Err(PackError::OtherPlatform {
@@ -190,9 +193,13 @@ impl Contents {
         if found == Platform::of_this_host() {
             let info = match elf::inspect(&library) {
                 Ok(info) => info,
-                Err(error) => return Err(PackError::Library { path, error }),
+                Err(error) => {
+                    let error = Box::new(error);
+                    return Err(PackError::Library { path, error });
+                }
             };
             if let Some(error) = self.metadata.contradictions(&info).into_iter().next() {
+                let error = Box::new(error);
                 return Err(PackError::Contradiction { path, error });
             }
         }
