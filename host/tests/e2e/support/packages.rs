@@ -1,9 +1,11 @@
 //! Packages and keys, made by the program's own commands.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -11,11 +13,17 @@ use tempfile::TempDir;
 
 use super::{plugin_host, versions::Files};
 
-/// A package of these files, by `plugin-host pack`.
+/// A package of these files, by `plugin-host pack`, which runs once for the same ones.
 pub(crate) fn package(files: &Files) -> Vec<u8> {
-    let directory = tempfile::tempdir().unwrap();
-    files.write(directory.path());
-    packed(directory.path())
+    static PACKED: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let mut known = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let pack = || {
+        let directory = tempfile::tempdir().unwrap();
+        files.write(directory.path());
+        packed(directory.path())
+    };
+    let package = known.entry(files.metadata.to_string()).or_insert_with(pack);
+    package.clone()
 }
 
 /// A package of a directory.
