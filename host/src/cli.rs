@@ -10,12 +10,19 @@ mod dev;
 mod gateway;
 mod generate;
 mod hosts;
+mod inspect;
+mod keygen;
 mod leash;
 mod logs;
 mod new;
 mod output;
+mod pack;
+mod password;
 mod run;
 mod schema;
+mod sign;
+mod unpack;
+mod verify;
 mod version;
 mod worker;
 
@@ -49,6 +56,12 @@ enum Command {
     Gateway(gateway::GatewayArgs),
     Check(check::CheckArgs),
     Schema(schema::SchemaArgs),
+    Pack(pack::PackArgs),
+    Inspect(inspect::InspectArgs),
+    Unpack(unpack::UnpackArgs),
+    Keygen(keygen::KeygenArgs),
+    Sign(sign::SignArgs),
+    Verify(verify::VerifyArgs),
     Rehearse(check::RehearseArgs),
     Hosts(hosts::HostsArgs),
     Status(control::StatusArgs),
@@ -93,6 +106,12 @@ pub fn main() -> ExitCode {
         Command::Gateway(args) => gateway::gateway(&args),
         Command::Check(args) => check::check(&args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Unpack(args) => unpack::unpack(&args),
+        Command::Keygen(args) => keygen::keygen(&args),
+        Command::Sign(args) => sign::sign(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Rehearse(_) => check::rehearse(),
         Command::Hosts(args) => hosts::hosts(&args),
         Command::Status(args) => control::status(&args),

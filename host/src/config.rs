@@ -16,10 +16,12 @@ mod plugins;
 mod references;
 pub mod settings;
 mod source;
+mod trust;
 mod value;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use layers::Layers;
@@ -35,7 +37,7 @@ pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
 
-use crate::plugin::{registry::Requested, settings::Operator};
+use crate::plugin::{registry::Requested, settings::Operator, signature::Trust};
 use crate::privileges::{Restrictions, RunAs, find_group};
 pub use crate::server::ResponseFailure;
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub restrictions: Restrictions,
     /// Whether plugins are refused whose files others could change.
     pub strict_permissions: bool,
+    /// Who has to vouch for plugins.
+    pub trust: Arc<Trust>,
     /// Directory of all hosts of this user, to be made with mode 0700; absolute.
     pub runtime_dir: PathBuf,
     /// Permissions of the socket file.
@@ -106,6 +110,8 @@ pub struct OfPlugins {
     pub operator: Operator,
     /// The client with which they call other services.
     pub http_client: crate::http_client::Settings,
+    /// Who has to vouch for them.
+    pub trust: Arc<Trust>,
 }
 
 /// What becomes of a file that a setting names and that cannot be read.
@@ -262,6 +268,7 @@ impl Config {
             directory: config.plugin_dir,
             operator: config.plugins.to_operator(),
             http_client: config.http_client,
+            trust: config.trust,
         })
     }
 
@@ -313,6 +320,7 @@ impl Config {
         let standby = layers.value(&settings::STANDBY, value::switch);
         let restrictions = read_restrictions(&mut layers);
         let strict_permissions = layers.value(&settings::STRICT_PERMISSIONS, value::switch);
+        let trust = trust::read(&mut layers, files);
         let socket_mode = layers.value(&settings::SOCKET_MODE, value::mode);
         let backlog = layers.value(&settings::BACKLOG, whole(1, 65_535));
         let ignore_stdin = layers.value(&settings::IGNORE_STDIN, value::switch);
@@ -358,6 +366,7 @@ impl Config {
                 standby,
                 restrictions,
                 strict_permissions,
+                trust,
                 runtime_dir,
                 socket_mode,
                 backlog,

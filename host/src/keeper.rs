@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::plugin::{
     discovery::{Candidate, Problem},
-    manager::{Manager, PlaceProblem, Restored, Vetoes},
+    manager::{Manager, PlaceProblem, Restored, SignatureStatus, Vetoes},
     metadata::PluginName,
     scan::{Scan, Scanner, Seen},
     watch::Watch,
@@ -101,11 +101,12 @@ impl Keeper {
         rescan: Arc<Notify>,
     ) -> (Self, mpsc::Sender<Request>) {
         let (ask, requests) = mpsc::channel(WAITING_REQUESTS);
+        let scanner = Scanner::new(plugin_dir).trusting(manager.trust());
         let keeper = Self {
             manager,
             eyes: Some(Eyes {
                 watch: Watch::new(plugin_dir, rescan_every),
-                scanner: Scanner::new(plugin_dir),
+                scanner,
             }),
             requests,
             rescan,
@@ -231,7 +232,11 @@ impl Keeper {
             .expect("a look does not panic, and its runtime lives as long as the keeper");
         let standing = eyes.scanner.standing_problems().into_iter();
         let standing = standing
-            .map(|(path, problem)| PlaceProblem { path, problem })
+            .map(|standing| PlaceProblem {
+                path: standing.path,
+                problem: standing.problem,
+                signature: standing.signature.map(SignatureStatus::now),
+            })
             .collect();
         self.eyes = Some(eyes);
         self.problems

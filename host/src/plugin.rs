@@ -26,6 +26,9 @@ pub mod watch;
 pub mod scan;
 
 pub mod discovery;
+pub mod lock;
+pub mod package;
+pub mod signature;
 pub mod disabled;
 pub mod elf;
 pub mod metadata;

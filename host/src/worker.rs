@@ -234,6 +234,7 @@ async fn work(
             operator: config.plugins.to_operator(),
             rehearse_with: config.rehearse.then(|| PathBuf::from(THIS_PROGRAM)),
             permissions: Permissions::new(config.strict_permissions),
+            trust: Arc::clone(&config.trust),
             announce: Some(announce),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,

@@ -28,7 +28,7 @@ pub(super) const THIS_PROGRAM: &str = "/proc/self/exe";
 const SHOWN_DIGITS: usize = 12;
 
 const LONG_ABOUT: &str = "\
-Check plugins without a host: one plugin's directory, a library, or a directory of plugins.
+Check plugins without a host: one plugin's directory, a package, a library, or a directory of plugins.
 
 First the files are judged, as a host does, and stricter: an unknown field of plugin.json is a
 mistake here. Nothing of a plugin runs for that.
@@ -41,7 +41,7 @@ command. --no-load leaves this part out.";
 
 const AFTER_HELP: &str = "\
 Output of --json: one object with
-  path, kind   what was checked; \"plugin\", \"library\" or \"directory\"
+  path, kind   what was checked; \"plugin\", \"package\", \"library\" or \"directory\"
   good         whether nothing is wrong
   plugins      those whose files are good: [{name, version, abi, execution, failure_policy,
                bytes, sha256, compiler, library, schema, loads, load_ms, output, warnings, good}];
@@ -59,7 +59,7 @@ Here 0 means that all plugins are good, and 1 that something is wrong with one."
 #[derive(Debug, Args)]
 #[command(long_about = LONG_ABOUT, after_help = AFTER_HELP)]
 pub(super) struct CheckArgs {
-    /// A plugin's directory, a library, or a directory of plugins
+    /// A plugin's directory, a package, a library, or a directory of plugins
     #[arg(value_name = "DIR")]
     path: PathBuf,
 
@@ -108,7 +108,7 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
     if let Err(error) = args.path.symlink_metadata() {
         return output::refuse(&format!("{}: {error}", args.path.display()));
     }
-    let (kind, discovery) = check::look(&args.path);
+    let (kind, discovery) = check::look(&args.path, &configured.trust);
     if configuration.is_some() && discovery.found.len() > 1 {
         return output::refuse("--conf is for one plugin: name its directory");
     }
@@ -159,6 +159,7 @@ fn as_text(path: &Path, checked: &Checked, paint: Paint) -> String {
     let what = match checked.kind {
         Kind::Plugin => "a plugin",
         Kind::Library => "a library",
+        Kind::Package => "a package",
         Kind::Directory => "a directory of plugins",
     };
     let mut text = format!("{}: {what}\n", path.display());
@@ -272,6 +273,7 @@ fn as_json(path: &Path, checked: &Checked) -> Value {
     let kind = match checked.kind {
         Kind::Plugin => "plugin",
         Kind::Library => "library",
+        Kind::Package => "package",
         Kind::Directory => "directory",
     };
     let plugins: Vec<_> = checked.plugins.iter().map(plugin_json).collect();

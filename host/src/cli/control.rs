@@ -25,13 +25,14 @@ const JSON_FIELDS: &str = "\
 Output of --json, stable for scripts (fields are only ever added; those not named here, and what they
 mean, are in the OpenAPI description of the host): one object with
   plugins      one for each place of the plugin directory: {name, state, version, serving, since,
-               place, library, digest, build: {abi, plugin_abi, compiler, target}, execution,
+               place, library, digest, signature: {state, key_id, signer, comment,
+               expires, reason}, build: {abi, plugin_abi, compiler, target}, execution,
                failure_policy, configurations, calls: {calls, errors, panics, missed_deadlines,
                misuses, without_thread, without_room}, last_failure: {at, route, request_id,
                reason}, previous, last_tried, last_error, history: [{at, version, digest,
                outcome, error}]}; state is serving, loading, failed, disabled, quarantined or
                unloaded; serving is null where nothing serves
-  problems     [{path, problem}]: what keeps files of the directory from being tried at all
+  problems     [{path, problem, signature}]: what keeps files of the directory from being tried at all
   quarantined  [{name, version, digest, serving_instead}]
   disabled     [{name, since, by}]";
 

@@ -4,8 +4,10 @@
 //! Unlike the macros of the standard library, this does not panic where the reader has gone away
 //! (`plugin-host version | head -0`): who does not read does not want.
 
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use plugin_proto::frame::MAX_DATA_LEN;
 
@@ -126,6 +128,31 @@ pub(super) fn complain(reason: &str) {
     for line in reason.lines() {
         let _ = writeln!(io::stderr(), "plugin-host: {line}");
     }
+}
+
+/// Puts a whole file in the place of whatever is there, so that nobody ever reads half of it.
+pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let placed = create_file(&unfinished, bytes, 0o644).and_then(|()| {
+        fs::rename(&unfinished, path).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    if placed.is_err() {
+        // It may not even be there.
+        let _ = fs::remove_file(&unfinished);
+    }
+    placed
+}
+
+/// Makes a file with these permissions that is not there yet.
+pub(super) fn create_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), String> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// What stands there, or what a file holds: no more than fits a frame.

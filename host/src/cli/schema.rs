@@ -2,17 +2,22 @@
 //!
 //! Which schema counts is `plugin::check`'s to say; here are what was typed and how it is printed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 
 use super::{check::THIS_PROGRAM, output};
 use crate::{
-    config::{Config, Environment, Flags, settings},
+    config::{Config, Environment, Flags, OfPlugins, settings},
     plugin::{
         check::{self, Kind},
-        discovery::{Candidate, Discovery},
+        discovery::{Candidate, Discovery, discover_trusted},
+        package::is_package,
         registry::Requested,
+        signature::Trust,
     },
 };
 
@@ -32,7 +37,7 @@ running host is needed.
 #[command(long_about = LONG_ABOUT, after_help = super::HELP)]
 pub(super) struct SchemaArgs {
     /// The plugin: NAME or NAME@REQUIREMENT of the plugin directory, the path of a plugin's own
-    /// directory, or of a library; a path has a / in it, or ends with .so
+    /// directory, of a package, or of a library; a path has a / in it, or ends with .so or .plg
     #[arg(value_name = "PLUGIN")]
     plugin: String,
 
@@ -47,10 +52,10 @@ pub(super) struct SchemaArgs {
 }
 
 pub(super) fn schema(args: &SchemaArgs) -> u8 {
-    let candidate = match is_path(&args.plugin) {
-        true => at(Path::new(&args.plugin)),
-        false => named(args),
-    };
+    let candidate = configured(args).and_then(|configured| match is_path(&args.plugin) {
+        true => at(Path::new(&args.plugin), &configured.trust),
+        false => named(args, &configured),
+    });
     let candidate = match candidate {
         Ok(candidate) => candidate,
         Err(NotFound::Usage(reason)) => return output::refuse(&reason),
@@ -84,14 +89,17 @@ enum NotFound {
 /// Where a name may stand, so may a path: it is told by its looks, so that what a directory holds by
 /// chance does not matter.
 fn is_path(plugin: &str) -> bool {
-    plugin.contains('/') || plugin.ends_with(".so") || matches!(plugin, "." | "..")
+    plugin.contains('/')
+        || plugin.ends_with(".so")
+        || is_package(plugin)
+        || matches!(plugin, "." | "..")
 }
 
-fn at(path: &Path) -> Result<Candidate, NotFound> {
+fn at(path: &Path, trust: &Arc<Trust>) -> Result<Candidate, NotFound> {
     if let Err(error) = path.symlink_metadata() {
         return Err(NotFound::Usage(format!("{}: {error}", path.display())));
     }
-    let (kind, mut discovery) = check::look(path);
+    let (kind, mut discovery) = check::look(path, trust);
     let several = discovery.found.len() > 1 || kind == Kind::Directory;
     match discovery.found.pop() {
         Some(candidate) if !several => Ok(candidate),
@@ -104,9 +112,7 @@ fn at(path: &Path) -> Result<Candidate, NotFound> {
     }
 }
 
-fn named(args: &SchemaArgs) -> Result<Candidate, NotFound> {
-    let usage = |reason: &dyn std::fmt::Display| NotFound::Usage(reason.to_string());
-    let requested = Requested::parse(&args.plugin).map_err(|error| usage(&error))?;
+fn configured(args: &SchemaArgs) -> Result<OfPlugins, NotFound> {
     let mut flags = Flags::new();
     if let Some(file) = &args.config {
         flags = flags.with_config_file(file);
@@ -114,9 +120,14 @@ fn named(args: &SchemaArgs) -> Result<Candidate, NotFound> {
     if let Some(plugin_dir) = &args.plugin_dir {
         flags = flags.with(&settings::PLUGIN_DIR, plugin_dir);
     }
-    let configured =
-        Config::plugins(&flags, &Environment::of_process()).map_err(|errors| usage(&errors))?;
-    let mut discovery = crate::plugin::discovery::discover(&configured.directory);
+    Config::plugins(&flags, &Environment::of_process())
+        .map_err(|errors| NotFound::Usage(errors.to_string()))
+}
+
+fn named(args: &SchemaArgs, configured: &OfPlugins) -> Result<Candidate, NotFound> {
+    let requested =
+        Requested::parse(&args.plugin).map_err(|error| NotFound::Usage(error.to_string()))?;
+    let mut discovery = discover_trusted(&configured.directory, &configured.trust);
     // By version, the highest last.
     let found = discovery.found.iter().rposition(|candidate| {
         let metadata = &candidate.metadata;

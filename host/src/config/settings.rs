@@ -6,8 +6,10 @@
 //! judges a value.
 
 mod log;
+mod trust;
 
 pub use log::{ACCESS_LOG, LOG_FILE, LOG_FILTER, LOG_FORMAT, LOG_KEEP_FILES, LOG_ROTATION};
+pub use trust::{SIGNATURES, TRUSTED_KEYS};
 
 /// One thing that can be set, by flag, by environment variable or in the configuration file.
 #[derive(Debug)]
@@ -67,6 +69,9 @@ impl Setting {
 
 /// Environment variable that names the configuration file, where `--config` does not.
 pub const CONFIG_FILE_VARIABLE: &str = "PLUGIN_HOST_CONFIG";
+
+/// Environment variable with the password of a key that signs.
+pub const KEY_PASSWORD_VARIABLE: &str = "PLUGIN_HOST_KEY_PASSWORD";
 
 /// Environment variable in which the gateway gives the address to listen on.
 pub const GATEWAY_LISTEN_VARIABLE: &str = "APISIX_LISTEN_ADDRESS";
@@ -576,7 +581,7 @@ pub const REQUIRE: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 50] = [
+pub const ALL: [&Setting; 52] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -594,6 +599,8 @@ pub const ALL: [&Setting; 50] = [
     &USER,
     &GROUP,
     &STRICT_PERMISSIONS,
+    &SIGNATURES,
+    &TRUSTED_KEYS,
     &CORE_DUMPS,
     &HTTP_CLIENT,
     &HTTP_CLIENT_CA,

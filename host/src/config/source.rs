@@ -126,7 +126,10 @@ impl Environment {
         let known: Vec<String> = settings::ALL
             .iter()
             .map(|setting| setting.variable())
-            .chain([settings::CONFIG_FILE_VARIABLE.to_owned()])
+            .chain([
+                settings::CONFIG_FILE_VARIABLE.to_owned(),
+                settings::KEY_PASSWORD_VARIABLE.to_owned(),
+            ])
             .collect();
         self.variables
             .keys()

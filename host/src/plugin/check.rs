@@ -6,15 +6,20 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::discovery::{Candidate, Discovery, Fault, discover, discover_one, instead_of_plugins};
+use super::discovery::{
+    Candidate, Discovery, Fault, discover_one, discover_trusted, instead_of_plugins,
+};
 use super::manager::{LoadErrorCause, settings_of};
 use super::metadata::{Execution, FILE_NAME, FailurePolicy};
+use super::package::is_package;
 use super::rehearsal::{self, Extent, Rehearsal, RehearsalError, Rehearsed, Stage};
 use super::settings::Operator;
+use super::signature::Trust;
 use crate::http_client;
 
 /// What a path leads to.
@@ -24,6 +29,8 @@ pub enum Kind {
     Plugin,
     /// A library without a directory of its own.
     Library,
+    /// A package.
+    Package,
     /// A directory of plugins.
     Directory,
 }
@@ -99,7 +106,11 @@ impl Checked {
 #[must_use]
 pub fn kind_of(path: &Path) -> Kind {
     if path.is_file() {
-        return Kind::Library;
+        let name = path.file_name().unwrap_or_default();
+        return match is_package(&name.to_string_lossy()) {
+            true => Kind::Package,
+            false => Kind::Library,
+        };
     }
     if path.join(FILE_NAME).exists() && !has_plugins_below(path) {
         return Kind::Plugin;
@@ -118,11 +129,11 @@ fn has_plugins_below(path: &Path) -> bool {
 
 /// Looks at what a path leads to, without loading anything.
 #[must_use]
-pub fn look(path: &Path) -> (Kind, Discovery) {
+pub fn look(path: &Path, trust: &Arc<Trust>) -> (Kind, Discovery) {
     let kind = kind_of(path);
     let discovery = match kind {
-        Kind::Plugin | Kind::Library => discover_one(path),
-        Kind::Directory => discover(path),
+        Kind::Plugin | Kind::Library | Kind::Package => discover_one(path, trust),
+        Kind::Directory => discover_trusted(path, trust),
     };
     (kind, discovery)
 }

@@ -1,8 +1,9 @@
 //! From a directory to plugins that are fit to be loaded, and to what is wrong with the others.
 //!
 //! One directory per plugin, named like the plugin or `name@version`, with a `plugin.json` and a
-//! library; or a bare library, which then speaks for itself. Every library is read once: what is
-//! hashed, judged and later loaded are the same bytes, whatever happens to the file meanwhile.
+//! library; or a package with both; or a bare library, which then speaks for itself. Every file is read
+//! once: what is hashed, judged, compared with its signature and later loaded are the same bytes,
+//! whatever happens to the file meanwhile.
 //! One bad plugin never hides the others: it becomes a [`Problem`], they become [`Candidate`]s.
 //!
 //! Reading files (`files`) and judging what they say (`judging`) are apart. This module never
@@ -11,24 +12,29 @@
 mod candidate;
 mod files;
 mod judging;
+mod packages;
 mod problem;
+mod vouching;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use semver::Version;
 
 pub use candidate::{Candidate, Files, Origin};
 pub use problem::{Cause, Fault, Problem};
 
+pub use super::elf::MAX_LIBRARY_BYTES;
+
 use super::metadata::{Digest, FILE_NAME, LibraryPath, Metadata, Parsed, PluginName};
+use super::package::is_package;
+use super::signature::Trust;
 use files::Entry;
+pub(super) use vouching::signature_of;
 
 /// How many entries of one directory are looked at, at most.
 pub const MAX_ENTRIES: usize = 10_000;
-
-/// Size of a library, at most, in bytes: it is held in memory until it is loaded.
-pub const MAX_LIBRARY_BYTES: u64 = 512 << 20;
 
 /// What a directory holds.
 #[derive(Debug, Default)]
@@ -39,6 +45,8 @@ pub struct Discovery {
     pub problems: Vec<Problem>,
     /// Every file that was read, with the digest of what it held.
     pub(super) read: Vec<(PathBuf, Digest)>,
+    /// Whose signatures count.
+    trust: Arc<Trust>,
 }
 
 /// Something in a plugin directory that a plugin can be made of.
@@ -57,6 +65,8 @@ pub(super) enum SpotKind {
     Directory,
     /// A bare library.
     Library,
+    /// A package.
+    Package,
     /// Something that cannot even be looked at.
     Unusable,
 }
@@ -75,7 +85,13 @@ pub(super) enum SpotKind {
 /// ```
 #[must_use]
 pub fn discover(directory: &Path) -> Discovery {
-    let mut discovery = Discovery::default();
+    discover_trusted(directory, &Arc::default())
+}
+
+/// The same, where the operator has something to say about who vouches for plugins.
+#[must_use]
+pub fn discover_trusted(directory: &Path, trust: &Arc<Trust>) -> Discovery {
+    let mut discovery = Discovery::trusting(trust);
     let spots = match spots(directory) {
         Ok(spots) => spots,
         Err(cause) => {
@@ -111,6 +127,7 @@ pub(super) fn spots(directory: &Path) -> Result<Vec<Spot>, Cause> {
         let kind = match entry {
             Entry::Directory(_) => SpotKind::Directory,
             Entry::File(name) if is_library(name) => SpotKind::Library,
+            Entry::File(name) if is_package(name) => SpotKind::Package,
             Entry::File(_) => return None,
         };
         Some(Spot {
@@ -141,7 +158,9 @@ pub(super) fn files_of(directory: &Path) -> Vec<PathBuf> {
     let entries = files::list(directory).map_or_else(|_| Vec::new(), |listing| listing.entries);
     entries
         .iter()
-        .filter(|entry| entry.is_named(FILE_NAME) || entry.library().is_some())
+        .filter(|entry| {
+            entry.is_named(FILE_NAME) || entry.library().is_some() || entry.is_signature()
+        })
         .map(|entry| directory.join(entry.name()))
         .collect()
 }
@@ -153,11 +172,11 @@ pub fn instead_of_plugins(directory: &Path) -> Option<Cause> {
     (!archives.is_empty()).then_some(Cause::NoPlugin { archives })
 }
 
-/// Looks at one plugin: a directory with a `plugin.json` or a library, or a library alone. For
-/// `plugin-host check`, which is also asked about one.
+/// Looks at one plugin: a directory with a `plugin.json` or a library, a package, or a library alone.
+/// For `plugin-host check`, which is also asked about one.
 #[must_use]
-pub fn discover_one(plugin: &Path) -> Discovery {
-    let mut discovery = Discovery::default();
+pub fn discover_one(plugin: &Path, trust: &Arc<Trust>) -> Discovery {
+    let mut discovery = Discovery::trusting(trust);
     // `.` has no name of its own; its full path has.
     let full = plugin.canonicalize().unwrap_or_else(|_| plugin.to_owned());
     let named = if plugin.file_name().is_some() {
@@ -172,7 +191,11 @@ pub fn discover_one(plugin: &Path) -> Discovery {
             let parent = plugin
                 .parent()
                 .filter(|parent| !parent.as_os_str().is_empty());
-            discovery.examine_library(parent.unwrap_or(Path::new(".")), name, Home::Shared);
+            let parent = parent.unwrap_or(Path::new("."));
+            match is_package(name) {
+                true => discovery.examine_package(parent, name),
+                false => discovery.examine_library(parent, name, Home::Shared),
+            }
         }
         _ => discovery.examine_directory(plugin, name),
     }
@@ -205,6 +228,14 @@ impl Home<'_> {
 }
 
 impl Discovery {
+    /// Nothing yet.
+    pub(super) fn trusting(trust: &Arc<Trust>) -> Self {
+        Self {
+            trust: Arc::clone(trust),
+            ..Self::default()
+        }
+    }
+
     /// Looks at one thing in a plugin directory. Returns the library that a `plugin.json` beside
     /// bare libraries speaks for.
     pub(super) fn examine(&mut self, directory: &Path, spot: &Spot) -> Option<LibraryPath> {
@@ -215,6 +246,10 @@ impl Discovery {
             (SpotKind::Library, name) => {
                 let name = name.expect("a spot whose name is not UTF-8 is unusable");
                 self.examine_library(directory, name, Home::Shared);
+            }
+            (SpotKind::Package, name) => {
+                let name = name.expect("a spot whose name is not UTF-8 is unusable");
+                self.examine_package(directory, name);
             }
             (SpotKind::Unusable, _) => self.report(&spot.path, files::why_unusable(&spot.path)),
         }
@@ -280,18 +315,30 @@ impl Discovery {
         let judged = self
             .read_library(directory, library.as_path())
             .and_then(|(bytes, digest)| judging::library(&metadata, bytes, digest));
+        let pinned = metadata.sha256().is_some();
         match (judged, misplaced) {
-            (Ok(judged), None) => self.found.push(Candidate {
-                metadata,
-                document: Some(bytes),
-                place: home.place(directory, &library_path),
-                directory: directory.to_owned(),
-                library_path,
-                bytes: judged.bytes,
-                digest: judged.digest,
-                build_info: judged.build_info,
-                warnings,
-            }),
+            (Ok(judged), None) => {
+                let vouched = match self.vouched_for(&file, &bytes, pinned) {
+                    Ok(vouched) => vouched,
+                    Err(cause) => {
+                        self.report_known(&file, &known, [cause]);
+                        return Some(library);
+                    }
+                };
+                self.found.push(Candidate {
+                    metadata,
+                    document: Some(bytes),
+                    place: home.place(directory, &library_path),
+                    directory: directory.to_owned(),
+                    library_path,
+                    bytes: judged.bytes,
+                    digest: judged.digest,
+                    build_info: judged.build_info,
+                    signature: vouched.signature,
+                    signature_file: vouched.file,
+                    warnings,
+                });
+            }
             (judged, misplaced) => {
                 self.report_known(directory, &known, misplaced);
                 self.report_known(&library_path, &known, judged.err().into_iter().flatten());
@@ -314,6 +361,13 @@ impl Discovery {
             let known = (Some(metadata.name), Some(metadata.version));
             return self.report_known(directory, &known, [misplaced]);
         }
+        let vouched = match self.vouched_for(&library_path, &judged.bytes, true) {
+            Ok(vouched) => vouched,
+            Err(cause) => {
+                let known = (Some(metadata.name), Some(metadata.version));
+                return self.report_known(&library_path, &known, [cause]);
+            }
+        };
         self.found.push(Candidate {
             metadata,
             document: None,
@@ -323,6 +377,8 @@ impl Discovery {
             bytes: judged.bytes,
             digest: judged.digest,
             build_info: judged.build_info,
+            signature: vouched.signature,
+            signature_file: vouched.file,
             warnings: Vec::new(),
         });
     }

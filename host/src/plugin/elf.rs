@@ -18,6 +18,9 @@ use plugin_abi::build_info::{
 use plugin_abi::export::ROOT_MODULE_SYMBOL;
 use semver::Version;
 
+/// Size of a library, at most, in bytes: it is held in memory until it is loaded.
+pub const MAX_LIBRARY_BYTES: u64 = 512 << 20;
+
 /// Size of the exported build information, at most, in bytes. A larger one is not ours.
 pub const MAX_BUILD_INFO_BYTES: u64 = 64 << 10;
 
@@ -175,6 +178,35 @@ pub fn inspect(library: &[u8]) -> Result<BuildInfo, ElfError> {
     }
     check_abi(&info.abi_version, &info.needs, &host_abi(), FEATURES)?;
     Ok(info)
+}
+
+/// Processor and C library that a library is built for, as in target triples, whatever this machine
+/// is.
+///
+/// # Errors
+/// It is no library, or for a processor that has no name here.
+pub fn built_for(library: &[u8]) -> Result<(&'static str, &'static str), ElfError> {
+    recognise(library)?;
+    let header = FileHeader64::<LittleEndian>::parse(library).map_err(damaged)?;
+    let image = Image::parse(library, header)?;
+    image.require_whole()?;
+    let processor = match header.e_machine(LE) {
+        elf::EM_X86_64 => "x86_64",
+        elf::EM_AARCH64 => "aarch64",
+        elf::EM_RISCV => "riscv64",
+        elf::EM_S390 => "s390x",
+        found => {
+            return Err(ElfError::OtherMachine {
+                found: machine_name(found),
+                host: HOST.1,
+            });
+        }
+    };
+    match image.require_this_c_library() {
+        Ok(()) => Ok((processor, "gnu")),
+        Err(ElfError::Musl) => Ok((processor, "musl")),
+        Err(error) => Err(error),
+    }
 }
 
 /// Bytes of memory that a library occupies when it is mapped, in whole pages; those of the file where

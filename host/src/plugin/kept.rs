@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     discovery::{Files, Origin},
     metadata::{Build, Digest, PluginName},
+    signature::Signature,
 };
 
 /// Name of the ledger in the directory.
@@ -93,6 +94,9 @@ pub struct KeptBuild {
     pub library: PathBuf,
     /// Its `plugin.json`; none where the library speaks for itself.
     pub document: Option<String>,
+    /// Who vouched for it when it was judged; none where nobody has looked.
+    #[serde(default)]
+    pub signature: Option<Signature>,
 }
 
 /// One try to load something.
@@ -128,6 +132,7 @@ impl KeptBuild {
             build: origin.build(),
             library: within(plugin_dir, &origin.library_path),
             document: document.map(std::borrow::Cow::into_owned),
+            signature: origin.signature.clone(),
         }
     }
 }
@@ -278,6 +283,7 @@ mod tests {
             },
             library: "say/libsay.so".into(),
             document: Some("{}".to_owned()),
+            signature: Some(Signature::Unsigned),
         }
     }
 
@@ -288,6 +294,7 @@ mod tests {
                 tried: Some(Files {
                     document: Some(Digest::of(b"{}")),
                     library: serving.build.digest,
+                    signature: None,
                 }),
                 has_changed: false,
                 set_aside: None,

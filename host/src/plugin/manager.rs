@@ -31,11 +31,12 @@ use tokio::{
 };
 
 use super::{
-    discovery::{Candidate, Discovery, Problem, discover},
+    discovery::{Candidate, Discovery, Problem, discover_trusted},
     metadata::PluginName,
     permissions::Permissions,
     registry::{Generation, Missing, Registry, Requested, Snapshot},
     settings::Operator,
+    signature::Trust,
 };
 use crate::{
     crash::KnownGeneration,
@@ -60,7 +61,8 @@ pub use retired::{DrainingGeneration, RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
 pub use slot::MAX_HISTORY;
 pub use status::{
     BuildFacts, ClosedRoute, FoundBlocking, PlaceProblem, PluginState, PluginStatus,
-    QuarantinedBuild, Status, Upgrade, UpgradeOutcome, utc, utc_of,
+    QuarantinedBuild, SignatureState, SignatureStatus, Status, Upgrade, UpgradeOutcome, utc,
+    utc_of,
 };
 pub use transaction::Vetoes;
 
@@ -83,6 +85,8 @@ pub struct Options {
     pub rehearse_with: Option<PathBuf>,
     /// What is thought of files that others could change.
     pub permissions: Permissions,
+    /// Who has to vouch for plugins.
+    pub trust: Arc<Trust>,
     /// Who hears of each library before it is opened, and is waited for.
     pub announce: Option<mpsc::UnboundedSender<Announcement>>,
     /// A directory that outlives this process, for what the next one has to know; none where there
@@ -129,6 +133,7 @@ pub struct Announcement {
 ///         operator: Operator::default(),
 ///         rehearse_with: None,
 ///         permissions: Permissions::new(false),
+///         trust: Arc::default(),
 ///         announce: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
@@ -186,6 +191,11 @@ impl Manager {
         }
     }
 
+    /// Who has to vouch for plugins.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.options.trust
+    }
+
     /// The registry that this manager publishes to.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
@@ -195,7 +205,7 @@ impl Manager {
     pub async fn discover(&self) -> Discovery {
         let options = Arc::clone(&self.options);
         Handle::current()
-            .spawn_blocking(move || discover(&options.plugin_dir))
+            .spawn_blocking(move || discover_trusted(&options.plugin_dir, &options.trust))
             .await
             .expect("discovery does not panic, and its runtime lives as long as its caller")
     }

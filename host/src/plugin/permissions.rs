@@ -1,5 +1,5 @@
 //! Whether others than the host's user could change what is about to be loaded: a library, its
-//! metadata, or a directory on the way to them.
+//! metadata, a directory on the way to them, or whose signatures count.
 //!
 //! Whoever can do that runs code as the host. Volumes of Kubernetes are writable for everybody by
 //! default, so this is a warning, told once per place, unless the operator wants a refusal. Nothing
@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{discovery::Candidate, metadata::FILE_NAME};
+use super::{discovery::Candidate, metadata::FILE_NAME, signature::Trust};
 
 /// Places that are remembered as told; further ones are told again with each plugin.
 const MAX_TOLD: usize = 1_024;
@@ -57,14 +57,15 @@ impl Permissions {
         }
     }
 
-    /// Looks at everything that a plugin is made of.
+    /// Looks at everything that a plugin is made of, and at what says who has to vouch for it.
     ///
     /// # Errors
     /// Others could change it, and the operator does not want that.
-    pub fn check(&self, candidate: &Candidate) -> Result<(), OpenToOthers> {
+    pub fn check(&self, candidate: &Candidate, trust: &Trust) -> Result<(), OpenToOthers> {
         let metadata = candidate.directory.join(FILE_NAME);
-        let files = [candidate.library_path.as_path(), metadata.as_path()];
-        for open in files.into_iter().flat_map(open_to_others) {
+        let mut files = vec![candidate.library_path.clone(), metadata];
+        files.extend(trust.places());
+        for open in files.iter().flat_map(|file| open_to_others(file)) {
             if self.strict {
                 return Err(open);
             }

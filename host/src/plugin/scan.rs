@@ -14,6 +14,7 @@ mod pass;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,7 @@ use super::{
         Candidate, Cause, Files, MAX_ENTRIES, Problem, Spot, SpotKind, claim, is_spoken_for, spots,
     },
     metadata::{Digest, FILE_NAME, LibraryPath, PluginName},
+    signature::{Signature, Trust},
 };
 use look::{Contents, Fit, Look, Outcome, Verdict};
 use pass::Pass;
@@ -53,6 +55,18 @@ pub struct Scanner {
     /// Why the directory as a whole cannot be looked at.
     trouble: Option<Trouble>,
     is_first: bool,
+    trust: Arc<Trust>,
+}
+
+/// Something that was wrong at the last scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The file or directory that it is about.
+    pub path: PathBuf,
+    /// What was told of it.
+    pub problem: String,
+    /// What is known of who vouches for it, where that is what is wrong.
+    pub signature: Option<Signature>,
 }
 
 /// What a look at the directory gave.
@@ -145,7 +159,15 @@ impl Scanner {
             handed_out: BTreeMap::new(),
             trouble: None,
             is_first: true,
+            trust: Arc::default(),
         }
+    }
+
+    /// The same, where the operator has something to say about who vouches for plugins.
+    #[must_use]
+    pub fn trusting(mut self, trust: &Arc<Trust>) -> Self {
+        self.trust = Arc::clone(trust);
+        self
     }
 
     /// Looks at everything. `being_written` tells of a file, by its real path, whether somebody is
@@ -153,8 +175,10 @@ impl Scanner {
     ///
     /// Blocks while it reads what has changed.
     pub fn scan(&mut self, being_written: impl Fn(&Path) -> bool, now: Instant) -> Scan {
+        let trust = Arc::clone(&self.trust);
         let mut pass = Pass {
             scan: Scan::default(),
+            trust: &trust,
             being_written: &being_written,
             now,
             is_first: std::mem::take(&mut self.is_first),
@@ -190,15 +214,15 @@ impl Scanner {
         }
     }
 
-    /// What was wrong at the last scan, with the path that it is about: what was told, and is still so.
+    /// What was wrong at the last scan: what was told, and is still so.
     #[must_use]
-    pub fn standing_problems(&self) -> Vec<(PathBuf, String)> {
+    pub fn standing_problems(&self) -> Vec<Standing> {
         let trouble = self.trouble.iter().filter(|trouble| trouble.told);
         trouble
-            .map(|trouble| {
-                let directory = self.directory.clone();
-                let text = format!("{}: {}", directory.display(), trouble.what);
-                (directory, text)
+            .map(|trouble| Standing {
+                path: self.directory.clone(),
+                problem: format!("{}: {}", self.directory.display(), trouble.what),
+                signature: None,
             })
             .chain(self.looks.values().flat_map(Look::standing))
             .collect()

@@ -76,6 +76,7 @@ impl Embedded {
             operator: Operator::default(),
             rehearse_with: None,
             permissions: Permissions::new(false),
+            trust: Arc::default(),
             announce: None,
             kept_dir: None,
             retired_memory: u64::MAX,

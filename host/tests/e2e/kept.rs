@@ -70,6 +70,7 @@ impl Directories {
             operator: Operator::default(),
             rehearse_with: rehearse_with.map(Into::into),
             permissions: Permissions::new(false),
+            trust: Arc::default(),
             kept_dir: Some(self.kept()),
             retired_memory: u64::MAX,
             metrics: Arc::default(),

@@ -8,6 +8,7 @@ mod gateway;
 mod host;
 pub(crate) mod http;
 mod libraries;
+pub(crate) mod packages;
 mod program;
 pub(crate) mod resident;
 pub(crate) mod runner;

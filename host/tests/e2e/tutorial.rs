@@ -1,5 +1,5 @@
-//! `docs/tutorial.md` as a reader follows it: its commands run in their order in a fresh directory, and
-//! what they say has the lines that are shown.
+//! `docs/tutorial.md` and `docs/packages.md` as a reader follows them: their commands run in their order
+//! in a fresh directory, and what they say has the lines that are shown.
 //!
 //! Commands at the prompt `$` end by themselves. Those at a prompt with a name (`dev$`) have a terminal
 //! of their own: they go on running, `...` there stands for nothing new to type, and `^C` ends them.
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use crate::support::{PATIENCE, crates, http::free_address, wait_for};
 
 const TUTORIAL: &str = include_str!("../../../docs/tutorial.md");
+const PACKAGES: &str = include_str!("../../../docs/packages.md");
 
 /// One command, and what is shown of its output.
 #[derive(Debug, PartialEq, Eq)]
@@ -236,15 +237,25 @@ impl Drop for Reader {
     }
 }
 
-#[test]
-fn each_command_of_the_tutorial_does_what_it_shows() {
-    let steps = steps(TUTORIAL);
-    assert!(steps.len() > 25, "{steps:?}");
+/// Does all that a document shows, in which there are so many commands at least.
+fn follow(document: &str, at_least: usize) {
+    let steps = steps(document);
+    assert!(steps.len() >= at_least, "{steps:?}");
     let mut reader = Reader::new();
     for step in steps {
         reader.follow(step);
     }
     assert!(reader.terminals.is_empty(), "something still runs");
+}
+
+#[test]
+fn each_command_of_the_tutorial_does_what_it_shows() {
+    follow(TUTORIAL, 26);
+}
+
+#[test]
+fn each_command_about_packages_does_what_it_shows() {
+    follow(PACKAGES, 14);
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn plugin(shown: &mut String, plugin: &Value, paint: Paint) {
         );
         let _ = writeln!(shown, "  digest {}", text(plugin, "digest"));
     }
+    shown.push_str(&signature(&plugin["signature"], paint));
     let failure = &plugin["last_failure"];
     if failure.is_object() {
         let _ = writeln!(
@@ -181,15 +182,50 @@ fn plugin(shown: &mut String, plugin: &Value, paint: Paint) {
     }
 }
 
+/// Who vouches for it; nothing where the host does not look.
+fn signature(signature: &Value, paint: Paint) -> String {
+    let Some(state) = signature["state"].as_str() else {
+        return String::new();
+    };
+    let state = match state {
+        "signed" => paint.good(state),
+        _ => paint.bad(state),
+    };
+    let mut shown = format!("  {state}");
+    if let Some(signer) = signature["signer"].as_str() {
+        let _ = write!(
+            shown,
+            " by {} (key {})",
+            escaped(signer),
+            text(signature, "key_id")
+        );
+    }
+    if let Some(expires) = signature["expires"].as_str() {
+        let _ = write!(shown, ", expires {}", escaped(expires));
+    }
+    if let Some(reason) = signature["reason"].as_str() {
+        let _ = write!(shown, ": {}", escaped(reason));
+    }
+    shown + "\n"
+}
+
 /// A table with a line for each place.
 pub(super) fn list(status: &Value, paint: Paint) -> String {
-    let mut table = table(&[
+    let mut header = vec![
         "NAME", "VERSION", "STATE", "SINCE", "CALLS", "FAILED", "ROUTES", "BEFORE", "DIGEST",
-    ]);
+    ];
+    // Where the host looks at signatures.
+    let are_judged = list_of(status, "plugins")
+        .iter()
+        .any(|plugin| plugin["signature"].is_object());
+    if are_judged {
+        header.push("SIGNATURE");
+    }
+    let mut table = table(&header);
     for plugin in list_of(status, "plugins") {
         let digest = text(plugin, "digest");
         let state = text(plugin, "state");
-        table.add_row([
+        let mut row = vec![
             text(plugin, "name"),
             text(plugin, "version"),
             match state.as_str() {
@@ -203,7 +239,14 @@ pub(super) fn list(status: &Value, paint: Paint) -> String {
             plugin["configurations"].to_string(),
             text(plugin, "previous"),
             digest.chars().take(SHOWN_DIGITS).collect(),
-        ]);
+        ];
+        if are_judged {
+            row.push(match plugin["signature"]["state"].as_str() {
+                Some("signed") => paint.good("signed"),
+                _ => paint.bad(&text(&plugin["signature"], "state")),
+            });
+        }
+        table.add_row(row);
     }
     let mut shown = match list_of(status, "plugins").is_empty() {
         true => "no plugin has been loaded\n".to_owned(),

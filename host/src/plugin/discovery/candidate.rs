@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Cause, claim, judging};
 use crate::plugin::elf;
 use crate::plugin::metadata::{Build, Digest, Metadata, PluginName, Warning};
+use crate::plugin::signature::Signature;
 
 /// A plugin that is fit to be loaded.
 pub struct Candidate {
@@ -17,12 +18,12 @@ pub struct Candidate {
     pub metadata: Metadata,
     /// Its `plugin.json` as it was read; none where the library speaks for itself.
     pub document: Option<Vec<u8>>,
-    /// What it stands for in the plugin directory: its own directory, or its library where that lies
-    /// bare.
+    /// What it stands for in the plugin directory: its own directory, its package, or its library where
+    /// that lies bare.
     pub place: PathBuf,
     /// The directory that it was found in, as the operator wrote it.
     pub directory: PathBuf,
-    /// Its library in there.
+    /// Its library in there, or the package that has it.
     pub library_path: PathBuf,
     /// The library as it was read: load these bytes, never the file.
     pub bytes: Vec<u8>,
@@ -30,6 +31,10 @@ pub struct Candidate {
     pub digest: Digest,
     /// What the library says about itself.
     pub build_info: BuildInfo,
+    /// Who vouches for it; none where nobody has looked.
+    pub signature: Option<Signature>,
+    /// Digest of the signature's file beside it, where somebody has looked and there was one.
+    pub signature_file: Option<Digest>,
     /// What does not keep the plugin from running.
     pub warnings: Vec<Warning>,
 }
@@ -41,6 +46,9 @@ pub struct Files {
     pub document: Option<Digest>,
     /// Of its library.
     pub library: Digest,
+    /// Of the signature beside it, where somebody has looked and there was one.
+    #[serde(default)]
+    pub signature: Option<Digest>,
 }
 
 /// What a loaded plugin was made of, without the library's bytes.
@@ -60,6 +68,8 @@ pub struct Origin {
     pub mapped_bytes: u64,
     /// What the library says about itself.
     pub build_info: BuildInfo,
+    /// Who vouched for it when it was judged; none where nobody has looked.
+    pub signature: Option<Signature>,
 }
 
 impl Candidate {
@@ -74,6 +84,7 @@ impl Candidate {
             library_path: self.library_path,
             digest: self.digest,
             build_info: self.build_info,
+            signature: self.signature,
         }
     }
 
@@ -93,6 +104,8 @@ impl Candidate {
             bytes,
             digest: origin.digest,
             build_info: origin.build_info.clone(),
+            signature: origin.signature.clone(),
+            signature_file: None,
             warnings: Vec::new(),
         })
     }
@@ -108,6 +121,7 @@ impl Candidate {
         document: Option<Vec<u8>>,
         bytes: Vec<u8>,
         digest: Digest,
+        signature: Option<Signature>,
     ) -> Result<Self, Vec<Cause>> {
         let (metadata, judged) = match &document {
             Some(document) => {
@@ -142,6 +156,8 @@ impl Candidate {
             bytes: judged.bytes,
             digest: judged.digest,
             build_info: judged.build_info,
+            signature,
+            signature_file: None,
             warnings: Vec::new(),
         })
     }
@@ -168,6 +184,7 @@ impl Candidate {
         Files {
             document: self.document.as_deref().map(Digest::of),
             library: self.digest,
+            signature: self.signature_file,
         }
     }
 

@@ -8,8 +8,10 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Cause, MAX_ENTRIES, MAX_LIBRARY_BYTES, is_library};
+use super::{Cause, MAX_ENTRIES, MAX_LIBRARY_BYTES, is_library, is_package};
 use crate::plugin::metadata::{FILE_NAME, MAX_FILE_BYTES, MetadataError};
+use crate::plugin::package::{MAX_PACKAGE_BYTES, PackageError};
+use crate::plugin::signature::{MAX_SIGNATURE_BYTES, SUFFIX};
 
 /// What `mkfs` puts on every new volume: nobody's plugin.
 const VOLUME_REMAINDER: &str = "lost+found";
@@ -39,6 +41,11 @@ impl Entry {
 
     pub(super) fn is_named(&self, wanted: &str) -> bool {
         matches!(self, Self::File(name) if name == wanted)
+    }
+
+    /// Whether it is the signature of some file.
+    pub(super) fn is_signature(&self) -> bool {
+        matches!(self, Self::File(name) if name.ends_with(SUFFIX))
     }
 
     /// The name, if it is a library's.
@@ -81,7 +88,9 @@ pub(super) fn list(directory: &Path) -> Result<Listing, Cause> {
         match metadata {
             Ok(metadata) if metadata.is_dir() => listing.entries.push(Entry::Directory(name)),
             // A dead link may still be the one that `plugin.json` names: whoever reads it says so.
-            Err(_) if name != FILE_NAME && !is_library(&name) => listing.unusable.push(path),
+            Err(_) if name != FILE_NAME && !is_library(&name) && !is_package(&name) => {
+                listing.unusable.push(path);
+            }
             _ => listing.entries.push(Entry::File(name)),
         }
     }
@@ -103,6 +112,21 @@ pub(super) fn why_unusable(path: &Path) -> Option<Cause> {
 pub(super) fn read_metadata(directory: &Path) -> Result<Vec<u8>, Cause> {
     read_inside(directory, Path::new(FILE_NAME), MAX_FILE_BYTES, |_| {
         MetadataError::TooLarge.into()
+    })
+}
+
+/// Reads a package: once, so that what is judged, compared with its signature and loaded are the same
+/// bytes.
+pub(super) fn read_package(directory: &Path, name: &str) -> Result<Vec<u8>, Cause> {
+    read_inside(directory, Path::new(name), MAX_PACKAGE_BYTES, |bytes| {
+        PackageError::TooLarge { bytes }.into()
+    })
+}
+
+/// Reads the signature of something.
+pub(super) fn read_signature(directory: &Path, name: &Path) -> Result<Vec<u8>, Cause> {
+    read_inside(directory, name, MAX_SIGNATURE_BYTES, |_| {
+        Cause::SignatureTooLarge
     })
 }
 

@@ -10,6 +10,8 @@ use semver::{Version, VersionReq};
 use super::{MAX_ENTRIES, MAX_LIBRARY_BYTES};
 use crate::plugin::elf::ElfError;
 use crate::plugin::metadata::{Contradiction, Digest, FILE_NAME, MetadataError, PluginName};
+use crate::plugin::package::PackageError;
+use crate::plugin::signature::{MAX_SIGNATURE_BYTES, Refused, Signature};
 
 /// Something that keeps a plugin from being loaded.
 #[derive(Debug)]
@@ -115,6 +117,25 @@ pub enum Cause {
         /// Its version.
         version: Box<Version>,
     },
+    /// A package has another plugin's name.
+    #[error("the package `{package}` holds plugin `{plugin}` {version}")]
+    Misnamed {
+        /// The package's name.
+        package: String,
+        /// The plugin in it.
+        plugin: PluginName,
+        /// Its version.
+        version: Box<Version>,
+    },
+    /// A package that is none, or none for this machine.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// Nobody who is trusted vouches for it.
+    #[error(transparent)]
+    Signature(Box<Refused>),
+    /// Nobody's signature is that long.
+    #[error("its signature has more than {MAX_SIGNATURE_BYTES} bytes")]
+    SignatureTooLarge,
     /// `plugin.json` and library tell different stories.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
@@ -158,6 +179,14 @@ impl Problem {
 }
 
 impl Cause {
+    /// What is known of who vouches for it, where that is what is wrong.
+    pub fn signature(&self) -> Option<&Signature> {
+        match self {
+            Self::Signature(refused) => Some(&refused.0),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn next_step(&self) -> String {
@@ -198,6 +227,12 @@ impl Cause {
             } => {
                 format!("rename the directory to `{plugin}` or `{plugin}@{version}`")
             }
+            Self::Misnamed {
+                plugin, version, ..
+            } => format!("rename it to `{plugin}.plg` or `{plugin}-{version}.plg`"),
+            Self::Package(error) => error.next_step(),
+            Self::Signature(refused) => refused.next_step(),
+            Self::SignatureTooLarge => "get the signature again, or remove it".to_owned(),
             Self::Contradiction(contradiction) => contradiction.next_step(),
             Self::AbiRefused { .. } => {
                 "use a version of the plugin for this host, or correct `abi`".to_owned()
@@ -225,6 +260,11 @@ impl Cause {
             | Self::Twins { .. }
             | Self::Metadata(MetadataError::NotJson { .. }) => true,
             Self::Unreadable(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::Package(error) => error.may_pass(),
+            // The signature may come after what it signs, or before it.
+            Self::Signature(refused) => {
+                matches!(refused.0, Signature::Unsigned | Signature::Modified(_))
+            }
             // A file that is given its size before its content looks like anything but a library.
             Self::Library(error) => matches!(
                 error,
@@ -243,6 +283,7 @@ impl Cause {
         match self {
             Self::Metadata(MetadataError::RemoteGit) => Fault::Host,
             Self::Metadata(_) => Fault::Author,
+            Self::Package(error) if error.is_its_authors() => Fault::Author,
             Self::Library(error) => match error {
                 ElfError::Empty
                 | ElfError::CutShort { .. }

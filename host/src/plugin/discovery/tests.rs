@@ -494,7 +494,7 @@ fn one_plugin_can_be_looked_at_alone() {
         .write("libbare.so", library("bare", "1.0.0"))
         .write("say/src/lib.rs", "");
     let check = |path: &str, found: &[&str], problems: usize| {
-        let discovery = discover_one(&plugins.path().join(path));
+        let discovery = discover_one(&plugins.path().join(path), &Arc::default());
         let names: Vec<_> = discovery
             .found
             .iter()

@@ -25,6 +25,7 @@ use crate::plugin::{
     rehearsal::{Extent, Rehearsal},
     services::{RouteNames, Services, Surroundings},
     settings::{Operator, PluginSettings},
+    signature::Signature,
 };
 
 /// Time that a plugin may take to open, construct and run its `on_load`.
@@ -46,6 +47,16 @@ impl Manager {
                 version = %subject.version,
                 directory = %candidate.directory.display(),
                 "{warning}"
+            );
+        }
+        if let Some(signature) = candidate.signature.as_ref()
+            && !matches!(signature, Signature::Signed(_))
+        {
+            tracing::warn!(
+                plugin = %subject.plugin,
+                version = %subject.version,
+                library = %subject.library.display(),
+                "{signature}; with --signatures=require the plugin would not be loaded"
             );
         }
         let mapped_bytes = candidate.mapped_bytes();
@@ -139,13 +150,14 @@ impl Subject {
     }
 }
 
-/// Looks at who could change a candidate's files, and tries it out in a throw-away process, where
+/// Looks at who could change a candidate's files and who vouches for it, and tries it out in a throw-away process, where
 /// the operator wants that; gives it back.
 pub(super) async fn rehearse(
     candidate: Candidate,
     options: &Arc<Options>,
 ) -> Result<Candidate, LoadErrorCause> {
-    options.permissions.check(&candidate)?;
+    options.permissions.check(&candidate, &options.trust)?;
+    options.trust.admit_judged(candidate.signature.as_ref())?;
     let Some(program) = options.rehearse_with.clone() else {
         return Ok(candidate);
     };
@@ -205,6 +217,8 @@ async fn open(
     routes: RouteNames,
     threads_left: Arc<AtomicUsize>,
 ) -> Result<Generation, LoadErrorCause> {
+    // Once more, since not everything that is opened has been rehearsed.
+    options.trust.admit_judged(candidate.signature.as_ref())?;
     let (said, settings) = settings_of(&candidate.metadata, &options.operator)?;
     let copy = match copy {
         Some(copy) => copy,

@@ -11,6 +11,7 @@ use crate::{
         registry::{Missing, RefusedConfiguration},
         rehearsal::RehearsalError,
         schema::Violations,
+        signature::Refused,
     },
     tokens::compile::RefusedRoute,
 };
@@ -46,6 +47,9 @@ pub enum LoadErrorCause {
     /// Somebody else could change its files: the operator's fault.
     #[error(transparent)]
     Permissions(#[from] OpenToOthers),
+    /// Nobody whom the operator trusts vouches for it.
+    #[error("{} ({})", .0, .0.next_step())]
+    Signature(#[from] Refused),
     /// The operator's settings for it cannot be used: the operator's fault.
     #[error("its settings cannot be used: {0}")]
     Settings(String),

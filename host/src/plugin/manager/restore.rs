@@ -299,6 +299,7 @@ impl Manager {
             build,
             library,
             document,
+            signature,
         } = build;
         let left = directory.library(&build.digest);
         let (options, place) = (Arc::clone(&self.options), place.to_owned());
@@ -317,7 +318,8 @@ impl Manager {
             )?;
             let library = options.plugin_dir.join(library);
             let document = document.map(String::into_bytes);
-            let candidate = Candidate::again(place, library, document, bytes, build.digest)
+            let digest = build.digest;
+            let candidate = Candidate::again(place, library, document, bytes, digest, signature)
                 .map_err(RestoreError::Judged)?;
             Ok(Found { candidate, copy })
         });

@@ -21,6 +21,7 @@ use crate::{
         kept::Attempt,
         metadata::{Build, PluginName},
         registry::{CallCounts, CallDurations, Generation, LastFailure, Snapshot},
+        signature::Signature,
     },
     tokens::{ChainState, compile::Compiler},
 };
@@ -68,6 +69,41 @@ pub struct PlaceProblem {
     pub path: PathBuf,
     /// What is wrong, whose it is to mend, and the next step.
     pub problem: String,
+    /// What is known of who vouches for it, where that is what is wrong.
+    pub signature: Option<SignatureStatus>,
+}
+
+/// What is known of who vouches for a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignatureStatus {
+    /// What it is worth now.
+    pub state: SignatureState,
+    /// Number of the key that has made it, as minisign prints it.
+    pub key_id: Option<String>,
+    /// What the operator calls that key.
+    pub signer: Option<String>,
+    /// What is signed beside the bytes.
+    pub comment: Option<String>,
+    /// Until when it counts, in UTC; null where it has no end.
+    pub expires: Option<String>,
+    /// Why it does not count.
+    pub reason: Option<String>,
+}
+
+/// What a signature is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureState {
+    /// A trusted key has signed these very bytes.
+    Signed,
+    /// There is none.
+    Unsigned,
+    /// A trusted key has signed other bytes.
+    Modified,
+    /// It is garbled, or no trusted key has made it.
+    Invalid,
+    /// A trusted key has signed these very bytes, for a time that is over.
+    Expired,
 }
 
 /// A build that is not loaded, because worker processes have died in it or an operator said so.
@@ -122,6 +158,8 @@ pub struct PluginStatus {
     pub library: Option<PathBuf>,
     /// Digest of the library that serves: SHA-256, in hexadecimal digits.
     pub digest: Option<String>,
+    /// Who vouches for what serves; null where the host does not look at signatures.
+    pub signature: Option<SignatureStatus>,
     /// Number of the generation that serves, in this worker; log and crash reports name it.
     pub generation: Option<u64>,
     /// What the library that serves was built with.
@@ -300,6 +338,9 @@ impl PluginStatus {
             since: serving.map(|generation| utc(since(generation, given))),
             library: origin.map(|origin| origin.library_path.clone()),
             digest: origin.map(|origin| origin.digest.to_string()),
+            signature: origin
+                .and_then(|origin| origin.signature.clone())
+                .map(SignatureStatus::now),
             generation: serving.map(Generation::number),
             build: origin.map(|origin| BuildFacts {
                 abi: origin.build_info.abi_version.clone(),
@@ -330,6 +371,34 @@ impl PluginStatus {
             last_tried,
             last_error: last.and_then(|last| last.failed.clone()),
             history: given.history.iter().map(Upgrade::of).collect(),
+        }
+    }
+}
+
+impl SignatureStatus {
+    /// What it is worth now, which its end may have changed since it was judged.
+    pub fn now(signature: Signature) -> Self {
+        let signature = signature.at(SystemTime::now());
+        let state = match &signature {
+            Signature::Unsigned => SignatureState::Unsigned,
+            Signature::Signed(_) => SignatureState::Signed,
+            Signature::Expired(_) => SignatureState::Expired,
+            Signature::Modified(_) => SignatureState::Modified,
+            Signature::Invalid { .. } => SignatureState::Invalid,
+        };
+        let signer = signature.signer();
+        let known = signer.map(|signer| signer.key_id.clone());
+        let (key_id, reason) = match &signature {
+            Signature::Invalid { key_id, reason } => (key_id.clone(), Some(reason.clone())),
+            _ => (known, None),
+        };
+        Self {
+            state,
+            key_id,
+            signer: signer.map(|signer| signer.name.clone()),
+            comment: signer.map(|signer| signer.comment.clone()),
+            expires: signer.and_then(|signer| signer.expires).map(utc),
+            reason,
         }
     }
 }

@@ -140,6 +140,12 @@ impl LibraryPath {
         }
     }
 
+    /// The library's own name.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
     /// The path, relative to the plugin's directory.
     #[must_use]
     pub fn as_path(&self) -> &Path {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::plugin::discovery::{Spot, SpotKind, files_of};
+use crate::plugin::discovery::{Spot, SpotKind, files_of, signature_of};
 
 /// The files that one spot's plugin is made of, with all that changes when their bytes do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,9 @@ impl Fingerprint {
     /// Takes a spot's fingerprint, with files that lie elsewhere.
     pub(super) fn take(spot: &Spot, elsewhere: &[PathBuf]) -> Self {
         let mut paths = vec![spot.path.clone()];
-        if matches!(spot.kind, SpotKind::Directory) {
-            paths.extend(files_of(&spot.path));
+        match spot.kind {
+            SpotKind::Directory => paths.extend(files_of(&spot.path)),
+            _ => paths.extend(signature_of(&spot.path)),
         }
         for path in elsewhere {
             if !paths.contains(path) {

@@ -6,11 +6,13 @@ use std::{
 };
 
 use super::{
-    LOOK_AGAIN, PATIENCE, Place, SETTLE, WRITER_PATIENCE, fingerprint::Fingerprint, pass::Pass,
+    LOOK_AGAIN, PATIENCE, Place, SETTLE, Standing, WRITER_PATIENCE, fingerprint::Fingerprint,
+    pass::Pass,
 };
 use crate::plugin::{
     discovery::{Candidate, Cause, Discovery, Files, Problem, Spot},
     metadata::{Digest, FILE_NAME, LibraryPath},
+    package::is_package,
 };
 
 /// What one spot looked like.
@@ -27,7 +29,7 @@ pub(super) struct Look {
     /// What was read while somebody seemed to be writing, and when.
     doubtful: Option<(Instant, Contents)>,
     /// The problems that were told last.
-    told: Option<(Contents, Vec<(PathBuf, String)>)>,
+    told: Option<(Contents, Vec<Standing>)>,
     /// The twins that were told last.
     pub(super) told_twins: Vec<PathBuf>,
 }
@@ -114,7 +116,7 @@ impl Look {
         is_doubtful: bool,
         pass: &mut Pass<'_>,
     ) -> Option<Outcome> {
-        let mut discovery = Discovery::default();
+        let mut discovery = Discovery::trusting(pass.trust);
         self.spoken_for = discovery.examine(directory, spot);
         pass.scan.read += usize::from(!discovery.read.is_empty());
         let contents = Contents::of(&discovery);
@@ -125,6 +127,9 @@ impl Look {
         }
         if is_doubtful && !self.read_twice(&contents, pass.now) {
             return Some(Outcome::Wait(SETTLE));
+        }
+        if discovery.waits_for_a_signature() && pass.since(self.since) < PATIENCE {
+            return Some(Outcome::Wait(LOOK_AGAIN));
         }
         Some(match discovery.found.pop() {
             Some(candidate) => {
@@ -191,7 +196,7 @@ impl Look {
     }
 
     /// What is wrong with what lies there now, as it was told.
-    pub(super) fn standing(&self) -> Vec<(PathBuf, String)> {
+    pub(super) fn standing(&self) -> Vec<Standing> {
         match (&self.verdict, &self.told) {
             (Verdict::Unfit, Some((_, told))) => told.clone(),
             (Verdict::Fit(fit), _) if !self.told_twins.is_empty() => {
@@ -229,24 +234,41 @@ impl Contents {
     /// Of a plugin that was handed out by another process.
     pub(super) fn handed_out(files: &Files) -> Self {
         let digests = files.document.iter().chain([&files.library]);
-        Self {
-            with_metadata: files.document.is_some(),
-            digests: digests.copied().collect(),
-        }
+        let digests = digests.chain(&files.signature).copied();
+        Self::new(files.document.is_some(), digests)
     }
 
     fn of(discovery: &Discovery) -> Self {
         let read = &discovery.read;
+        let has_metadata = |path: &Path| path.ends_with(FILE_NAME) || is_package_at(path);
+        Self::new(
+            read.iter().any(|(path, _)| has_metadata(path)),
+            read.iter().map(|(_, digest)| *digest),
+        )
+    }
+
+    fn new(with_metadata: bool, digests: impl Iterator<Item = Digest>) -> Self {
+        let mut digests: Vec<_> = digests.collect();
+        digests.sort();
         Self {
-            with_metadata: read.iter().any(|(path, _)| path.ends_with(FILE_NAME)),
-            digests: read.iter().map(|(_, digest)| *digest).collect(),
+            with_metadata,
+            digests,
         }
     }
 }
 
-/// A problem as it was told, with the path that it is about.
-fn told(problem: &Problem) -> (PathBuf, String) {
-    (problem.path.clone(), problem.to_string())
+/// A problem as it was told.
+fn told(problem: &Problem) -> Standing {
+    Standing {
+        path: problem.path.clone(),
+        problem: problem.to_string(),
+        signature: problem.cause.signature().cloned(),
+    }
+}
+
+fn is_package_at(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| is_package(&name.to_string_lossy()))
 }
 
 /// Everything that a plugin's judgement depended on.

@@ -2,15 +2,19 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::{SETTLE, Scan, Seen, fingerprint::Fingerprint, look::Look};
+use crate::plugin::signature::Trust;
 
 /// One scan while it lasts.
 pub(super) struct Pass<'a> {
     pub(super) scan: Scan,
     pub(super) being_written: &'a dyn Fn(&Path) -> bool,
+    /// Whose signatures count.
+    pub(super) trust: &'a Arc<Trust>,
     pub(super) now: Instant,
     pub(super) is_first: bool,
 }
