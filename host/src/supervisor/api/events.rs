@@ -69,6 +69,8 @@ struct Calls {
     calls: u64,
     /// Those on which it has failed, in whatever way.
     failed: u64,
+    /// How long they took, as the plugin's own resource has it.
+    duration: serde_json::Value,
 }
 
 /// What changes
@@ -149,30 +151,32 @@ async fn look_on(api: Api, events: broadcast::Sender<Arc<Happened>>) {
         let Ok(status) = api.status().await else {
             continue;
         };
-        let shape = shape(&status);
+        let (shape, durations) = shape(&status);
         if told.as_ref() != Some(&shape) {
             told = Some(shape);
             // Nobody may listen any more, which the next tick sees.
             let _ = events.send(Arc::new(Happened::status(&status)));
         }
-        let _ = events.send(Arc::new(Happened::pulse(&status)));
+        let _ = events.send(Arc::new(Happened::pulse(&status, durations)));
     }
 }
 
-/// What of a status is no mere number.
-fn shape(status: &HostStatus) -> serde_json::Value {
+/// What of a status is no mere number; and of each plugin how long its calls took.
+fn shape(status: &HostStatus) -> (serde_json::Value, Vec<serde_json::Value>) {
     let mut shape = serde_json::to_value(status).unwrap_or_default();
     let numbers = ["connections", "open_calls"];
     for number in numbers {
         shape["host"][number].take();
     }
     shape["pool"].take();
+    let mut durations = Vec::new();
     for plugin in shape["plugins"].as_array_mut().into_iter().flatten() {
+        durations.push(plugin["duration"].take());
         for number in ["calls", "configurations", "stalls"] {
             plugin[number].take();
         }
     }
-    shape
+    (shape, durations)
 }
 
 impl Happened {
@@ -180,10 +184,11 @@ impl Happened {
         Self::new("status", status)
     }
 
-    fn pulse(status: &HostStatus) -> Self {
-        let calls = status.plugins.iter().filter_map(|plugin| {
+    fn pulse(status: &HostStatus, durations: Vec<serde_json::Value>) -> Self {
+        let plugins = status.plugins.iter().zip(durations);
+        let calls = plugins.filter_map(|(plugin, duration)| {
             let place = plugin.place.to_str()?;
-            Some((place, Calls::of(plugin)))
+            Some((place, Calls::of(plugin, duration)))
         });
         let pulse = Pulse {
             at: utc(SystemTime::now()),
@@ -209,10 +214,11 @@ impl Happened {
 }
 
 impl Calls {
-    fn of(plugin: &PluginStatus) -> Self {
+    fn of(plugin: &PluginStatus, duration: serde_json::Value) -> Self {
         Self {
             calls: plugin.calls.calls,
             failed: plugin.calls.failed(),
+            duration,
         }
     }
 }
