@@ -73,11 +73,7 @@ impl Effect {
     }
 
     /// What becomes of an upstream's response.
-    pub fn of_response(
-        answer: ResponseEffect,
-        upstream: &Response,
-        method: Method,
-    ) -> Self {
+    pub fn of_response(answer: ResponseEffect, upstream: &Response, method: Method) -> Self {
         let told = Told::response(&answer, upstream, method);
         Self {
             answer: Answer::Response(answer),

@@ -130,7 +130,7 @@ mod tests {
         "style=",
         "onclick=",
         "https://",
-        "//cdn",
+        "transition",
     ];
 
     #[test]

@@ -3,7 +3,7 @@
 //! What a page asks for and what the browser complains about is looked at at the end of every test: no
 //! other host may be asked, and nothing may break the page's policy.
 
-use std::fs;
+use std::{env, fs};
 
 use serde_json::{Value, json};
 
@@ -56,7 +56,8 @@ fn serving(guarded: &Guarded) -> (crate::support::Gateway, u32) {
 }
 
 #[test]
-fn the_page_is_served_with_a_policy_that_lets_nothing_else_run_and_only_where_tokens_are_asked_for() {
+fn the_page_is_served_with_a_policy_that_lets_nothing_else_run_and_only_where_tokens_are_asked_for()
+{
     let guarded = guarded();
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
@@ -99,7 +100,9 @@ fn an_operator_signs_in_sees_an_upgrade_happen_and_rolls_it_back_after_a_questio
     page.key("Enter");
     page.until_shown("1 of 1");
     let row = "document.querySelector('#plugins tbody tr').innerText";
-    page.until(&format!("{row}.includes('versioned') && {row}.includes('0.1.0')"));
+    page.until(&format!(
+        "{row}.includes('versioned') && {row}.includes('0.1.0')"
+    ));
     page.until(&format!("{row}.includes('serving')"));
     // Signed in also after the page has been loaded anew; no script can see the cookie.
     page.open(&format!("http://{}/#/", guarded.address));
@@ -125,11 +128,16 @@ fn an_operator_signs_in_sees_an_upgrade_happen_and_rolls_it_back_after_a_questio
     page.until_shown("versioned 0.1.0 serves now.");
     page.until_shown("Version 0.1.0");
     assert_eq!(answer(&mut gateway, token), answer_of("0.1.0", "hello"));
-    guarded.host.log_line(&["an operator's action", "(signed in)", "rollback"]);
+    guarded
+        .host
+        .log_line(&["an operator's action", "(signed in)", "rollback"]);
 
     page.press("Sign out");
     page.until("document.activeElement.id === 'token'");
-    assert_eq!(page.eval("fetch('/v1/status').then((it) => it.status)"), 401);
+    assert_eq!(
+        page.eval("fetch('/v1/status').then((it) => it.status)"),
+        401
+    );
     expect_good_manners(page, &guarded);
 }
 
@@ -153,7 +161,9 @@ fn with_keys_alone_an_operator_signs_in_finds_a_plugin_and_disables_it() {
     page.key("Enter");
     page.until("document.activeElement.textContent === 'Cancel'");
     page.key("Escape");
-    page.until("!document.querySelector('dialog') && document.activeElement.textContent === 'Disable'");
+    page.until(
+        "!document.querySelector('dialog') && document.activeElement.textContent === 'Disable'",
+    );
     page.key(" ");
     page.until("document.activeElement.textContent === 'Cancel'");
     page.key("Tab");
@@ -180,14 +190,17 @@ fn a_request_is_tried_on_a_live_chain_and_each_plugins_effect_is_shown() {
     let mut page = console(&guarded);
     page.click("a[href='#/routes']");
     page.click(&format!("a[href='#/try?token={token}']"));
-    page.until(&format!("document.getElementById('chain').value === '{token}'"));
+    page.until(&format!(
+        "document.getElementById('chain').value === '{token}'"
+    ));
     page.click("#path");
     page.type_text("orders");
     page.click("#headers");
     page.type_text("X-User: me");
     page.click("#send");
     page.until_shown("What the gateway does");
-    let steps = page.eval("[...document.querySelectorAll('.steps > li')].map((it) => it.innerText)");
+    let steps =
+        page.eval("[...document.querySelectorAll('.steps > li')].map((it) => it.innerText)");
     let step = |index: usize| steps[index].as_str().unwrap().to_owned();
     assert!(step(0).contains("changed") && step(0).contains("set header x-version: 0.1.0"));
     assert!(step(1).contains("stopped") && step(1).contains("body of 12 bytes"));
@@ -213,11 +226,10 @@ fn hostile_names_errors_and_texts_of_plugins_stay_text() {
     let guarded = guarded();
     let (mut gateway, token) = serving(&guarded);
     let plugins = guarded.host.plugins();
-    // A place, a description, an address, an error, a key, a name in a route, a header.
+    // A place, a description, a home page, a schema, an error, a key, a name in a route, a header.
     let mut evil = version("0.2.0");
     evil.metadata["description"] = json!(EVIL);
     evil.metadata["home"] = json!("javascript:window.evil=3");
-    evil.metadata["maintainers"] = json!([format!("Mallory <{EVIL}@example.com>")]);
     evil.metadata["config_schema"] = json!({ "title": EVIL });
     evil.swap_in(&plugins.join("versioned"));
     guarded.host.log_line(&["plugin loaded", "0.2.0"]);
@@ -226,32 +238,55 @@ fn hostile_names_errors_and_texts_of_plugins_stay_text() {
         .swap_in(&plugins.join("versioned"));
     guarded.host.log_line(&["ERROR", "no such misdeed"]);
     fs::create_dir(plugins.join("<img src=x onerror=window.evil=4>")).unwrap();
-    fs::write(plugins.join("<img src=x onerror=window.evil=4>/plugin.json"), "[]").unwrap();
+    fs::write(
+        plugins.join("<img src=x onerror=window.evil=4>/plugin.json"),
+        "[]",
+    )
+    .unwrap();
     gateway.prepare(&format!("{EVIL}#1"), [(EVIL, "")]);
     gateway.prepare("route#9#pre#1", [("versioned", word(EVIL))]);
     gateway.call(token, call("/"));
     let mut page = console(&guarded);
     page.until_shown("Needs attention");
     page.until_shown(EVIL);
-    for view in ["plugin/versioned", "routes", "log", "settings", "host", "try"] {
+    for view in [
+        "plugin/versioned",
+        "routes",
+        "log",
+        "settings",
+        "host",
+        "try",
+    ] {
         page.eval(&format!("location.hash = '#/{view}'"));
         page.until("document.querySelector('main h1')");
         if ["plugin/versioned", "routes", "log"].contains(&view) {
             page.until_shown("<img src=x onerror=window.evil=");
         }
     }
-    page.until(&format!("[...document.getElementById('chain').options].some((it) => it.value === '{token}')"));
-    page.eval(&format!("document.getElementById('headers').value = 'x-nonce: ' + {}", json!(EVIL)));
-    page.eval(&format!("document.getElementById('chain').value = '{token}'"));
+    page.until(&format!(
+        "[...document.getElementById('chain').options].some((it) => it.value === '{token}')"
+    ));
+    page.eval(&format!(
+        "document.getElementById('headers').value = 'x-nonce: ' + {}",
+        json!(EVIL)
+    ));
+    page.eval(&format!(
+        "document.getElementById('chain').value = '{token}'"
+    ));
     page.click("#send");
     page.until_shown("What the gateway does");
     page.until_shown(EVIL);
-    page.eval("location.hash = '#/plugin/' + encodeURIComponent('<img src=x onerror=window.evil=5>')");
+    page.eval(
+        "location.hash = '#/plugin/' + encodeURIComponent('<img src=x onerror=window.evil=5>')",
+    );
     page.until_shown("No place of the plugin directory has ever given such a plugin.");
     page.eval("location.hash = '#/plugin/%'");
     page.until_shown("No place of the plugin directory");
     assert_eq!(page.eval("window.evil ?? null"), Value::Null);
-    assert_eq!(page.eval("document.querySelectorAll('img, main script').length"), 0);
+    assert_eq!(
+        page.eval("document.querySelectorAll('img, main script').length"),
+        0
+    );
     let outward = "document.querySelectorAll('a:not([href^=\"#\"])').length";
     assert_eq!(page.eval(outward), 0, "no link leads out of the page");
     expect_good_manners(page, &guarded);
@@ -271,7 +306,8 @@ fn where_the_host_goes_away_the_page_says_so_and_goes_on_with_the_next() {
 }
 
 /// Wider than its window: elements that nobody can read without scrolling sideways.
-const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+const OVERFLOW: &str =
+    "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
 /// Texts whose contrast with what is behind them is below what the accessibility guidelines ask for.
 const FAINT: &str = r#"(() => {
@@ -302,16 +338,23 @@ const FAINT: &str = r#"(() => {
 const NAMELESS: &str = "[...document.querySelectorAll('input, select, textarea, button')].filter((it) => \
     it.checkVisibility() && !it.labels?.length && !it.getAttribute('aria-label') && !it.textContent.trim()).map((it) => it.outerHTML)";
 
-/// Draws a view wide and narrow, light and dark, and expects that it can be read.
+/// Where drawings of all views go, for people to look at: only where this variable names a directory.
+/// Then there are 50 plugins in them.
+const DRAWINGS: &str = "PLUGIN_HOST_TEST_DRAWINGS";
+
+/// Expects that a view can be read wide and narrow, light and dark.
 fn look(page: &mut Page, name: &str) {
     for (width, height, size) in [(1280, 900, "wide"), (390, 844, "narrow")] {
         page.resize(width, height);
         for scheme in ["light", "dark"] {
             page.scheme(scheme);
-            let drawn = page.draw(&format!("{name}-{size}-{scheme}"));
-            let shown = drawn.display();
-            assert_eq!(page.eval(OVERFLOW), 0, "too wide: {shown}");
-            assert_eq!(page.eval(FAINT), json!([]), "{shown}");
+            page.eval("scrollTo(0, 0)");
+            let name = format!("{name}-{size}-{scheme}");
+            if let Some(directory) = env::var_os(DRAWINGS) {
+                page.draw(directory.as_ref(), &name);
+            }
+            assert_eq!(page.eval(OVERFLOW), 0, "too wide: {name}");
+            assert_eq!(page.eval(FAINT), json!([]), "{name}");
         }
     }
     assert_eq!(page.eval(NAMELESS), json!([]), "{name}");
@@ -329,19 +372,29 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
     page.until_shown("No plugin yet");
     look(&mut page, "empty");
 
-    for number in 0..49 {
+    let count = match env::var_os(DRAWINGS) {
+        Some(_) => 50,
+        None => 6,
+    };
+    for number in 1..count {
         let name = format!("plugin-{number:02}");
         named(&name, "1.0.0").swap_in(&host.plugins().join(&name));
     }
     version("0.1.0").swap_in(&host.plugins().join("versioned"));
     wait_for("all serve", || {
-        (get("/v1/plugins").of(host).body.matches(r#""state":"serving""#).count() == 50).then_some(())
+        (get("/v1/plugins")
+            .of(host)
+            .body
+            .matches(r#""state":"serving""#)
+            .count()
+            == count)
+            .then_some(())
     });
     let mut gateway = host.gateway();
-    let tokens: Vec<u32> = (0..50)
+    let tokens: Vec<u32> = (0..count)
         .map(|number| {
             let name = match number {
-                49 => "versioned".to_owned(),
+                0 => "versioned".to_owned(),
                 number => format!("plugin-{number:02}"),
             };
             let key = format!("route#{number}#ext-plugin-pre-req#12{number}");
@@ -355,10 +408,14 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
             }
         }
     };
-    page.until_shown("50 of 50");
+    page.until(&format!(
+        "document.querySelectorAll('#plugins .badge.good').length === {count}"
+    ));
     for times in 1..4 {
         calls(times);
-        page.until(&format!("document.querySelectorAll('.spark.calls polyline[points*=\" \"]').length > {times}"));
+        page.until(&format!(
+            "document.querySelectorAll('.spark.calls polyline[points*=\" \"]').length > {times}"
+        ));
     }
     look(&mut page, "full");
 
@@ -382,13 +439,16 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
     other.call(responding, response(200));
     let dead = host.worker();
     host.signal_worker(rustix::process::Signal::KILL);
-    wait_for("another worker serves", || (host.worker() != dead).then_some(()));
+    wait_for("another worker serves", || {
+        (host.worker() != dead).then_some(())
+    });
     page.until_shown("authentication");
     page.until_shown("In quarantine");
+    page.until_shown("Not a plugin");
     look(&mut page, "failures");
     for (view, shown) in [
-        ("plugin/versioned", "told to fail"),
-        ("plugin/plugin-03", "Enable"),
+        ("plugin/versioned", "Follow its log"),
+        ("plugin/plugin-03", "Follow its log"),
         ("routes", "route#61"),
         ("try", "Chain"),
         ("host", "SIGKILL"),
@@ -400,11 +460,14 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
         look(&mut page, &view.replace('/', "-"));
     }
     page.eval("location.hash = '#/try'");
-    page.until("document.getElementById('chain').options.length > 50");
+    page.until(&format!(
+        "document.getElementById('chain').options.length > {count}"
+    ));
     page.click("#send");
     page.until_shown("What the gateway does");
     look(&mut page, "tried");
     page.eval("location.hash = '#/plugin/versioned'");
+    page.until_shown("Follow its log");
     page.press("Quarantine");
     page.until("document.querySelector('dialog[open]')");
     look(&mut page, "dialog");

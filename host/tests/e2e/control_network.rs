@@ -7,13 +7,13 @@ use std::{
     thread,
 };
 
-use serde_json::json;
 use crate::support::{
     Ended, Host, PATIENCE,
     asking::{MOMENT, ask, free_address, get, post},
     guarded::{TOKEN, guarded, token_file},
     plugin_host, wait_for,
 };
+use serde_json::json;
 
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")

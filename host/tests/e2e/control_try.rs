@@ -41,7 +41,13 @@ fn effects(tried: &Value) -> Vec<(String, String, Vec<String>)> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|it| (text(&it["name"]), text(&it["effect"]), texts(&it["changes"])))
+        .map(|it| {
+            (
+                text(&it["name"]),
+                text(&it["effect"]),
+                texts(&it["changes"]),
+            )
+        })
         .collect()
 }
 
@@ -73,7 +79,11 @@ fn each_plugin_is_told_apart_with_what_it_changes_answers_and_asks() {
     assert_eq!(
         effects(&answer),
         [
-            effect("versioned@^0.1", "changed", &["set header x-version: 0.1.0"]),
+            effect(
+                "versioned@^0.1",
+                "changed",
+                &["set header x-version: 0.1.0"]
+            ),
             effect("scripted", "changed", &["set header x-version: mine"]),
             effect("say", "passed", &[]),
             effect(
@@ -109,13 +119,20 @@ fn the_chain_of_a_live_route_is_tried_without_its_state_and_leaves_nothing_behin
     let mut gateway = host.gateway();
     let key = "route#7#ext-plugin-pre-req#1";
     let limit = json!({ "rate": 0.001, "rejected_code": 429 });
-    let token = gateway.prepare(key, [("limit-req", limit), ("say", json!({ "body": "hi" }))]);
+    let token = gateway.prepare(
+        key,
+        [("limit-req", limit), ("say", json!({ "body": "hi" }))],
+    );
     let before = get("/v1/tokens").of(&host).json();
     for _ in 0..2 {
         let answer = tried(&host, json!({ "token": token }));
         assert_eq!(answer["route"], key);
         let words: Vec<String> = effects(&answer).into_iter().map(|it| it.1).collect();
-        assert_eq!(words, ["passed", "stopped"], "each trial has a bucket of its own");
+        assert_eq!(
+            words,
+            ["passed", "stopped"],
+            "each trial has a bucket of its own"
+        );
     }
     // The route's only call within the next quarter of an hour has not been used up.
     let said = gateway.call(token, call("/")).to_string();
@@ -123,8 +140,14 @@ fn the_chain_of_a_live_route_is_tried_without_its_state_and_leaves_nothing_behin
     let after = get("/v1/tokens").of(&host).json();
     assert_eq!(after["total"], before["total"], "{after}");
     assert_eq!(after["tokens"][0]["token"], token);
-    let shown = post("/v1/try").body(json!({ "token": token })).of(&host).body;
-    assert!(!shown.contains("0.001"), "no configuration is told: {shown}");
+    let shown = post("/v1/try")
+        .body(json!({ "token": token }))
+        .of(&host)
+        .body;
+    assert!(
+        !shown.contains("0.001"),
+        "no configuration is told: {shown}"
+    );
 }
 
 #[test]
@@ -144,7 +167,10 @@ fn a_response_is_tried_with_the_upstreams_status_and_headers() {
         [effect("versioned", "changed", &["x-version: 0.1.0"])]
     );
     let lines = answer["outcome"]["lines"].to_string();
-    assert!(lines.contains("404") && lines.contains("X-Up: 1"), "{lines}");
+    assert!(
+        lines.contains("404") && lines.contains("X-Up: 1"),
+        "{lines}"
+    );
 }
 
 #[test]
@@ -214,8 +240,55 @@ fn a_chain_of_more_plugins_than_can_be_tried_is_refused() {
     let many = |count: usize| vec![plugin("say", json!({ "body": "" })); count];
     let sixteen = tried(&host, json!({ "plugins": many(16) }));
     assert_eq!(sixteen["plugins"].as_array().unwrap().len(), 16);
-    let reply = post("/v1/try").body(json!({ "plugins": many(17) })).of(&host);
+    let reply = post("/v1/try")
+        .body(json!({ "plugins": many(17) }))
+        .of(&host);
     assert!(reply.problem(400).contains("at most 16"));
+}
+
+#[test]
+fn a_trial_for_which_there_is_no_room_beside_the_routes_is_refused() {
+    let host = Host::builder()
+        .plugin("say")
+        .flag("--max-tokens", "16")
+        .start();
+    let mut gateway = host.gateway();
+    let routes = [(); 15].map(|()| gateway.route([("say", json!({ "body": "hi" }))]));
+    let many = |count: usize| vec![plugin("say", json!({ "body": "" })); count];
+    tried(&host, json!({ "plugins": many(1) }));
+    let reply = post("/v1/try")
+        .body(json!({ "plugins": many(2) }))
+        .of(&host);
+    assert!(reply.problem(503).contains("--max-tokens"));
+    for token in routes {
+        let said = gateway.call(token, call("/")).to_string();
+        assert!(said.contains("body 'hi'"), "{said}");
+    }
+}
+
+#[test]
+fn long_answers_are_told_in_part() {
+    let host = host();
+    let body = "ü".repeat(20_000);
+    let answer = tried(
+        &host,
+        json!({ "plugins": [plugin("say", json!({ "body": body }))] }),
+    );
+    assert_eq!(answer["outcome"]["body_bytes"], 40_000);
+    assert_eq!(answer["outcome"]["body"].as_str().unwrap().len(), 16 << 10);
+    let steps: Vec<_> = (0..300)
+        .map(|number| {
+            let value = "y".repeat(if number == 0 { 3_000 } else { 1 });
+            json!({ "set_header": [format!("x-{number}"), value] })
+        })
+        .collect();
+    let answer = tried(
+        &host,
+        json!({ "plugins": [plugin("scripted", json!(steps))] }),
+    );
+    let changes = answer["plugins"][0]["changes"].as_array().unwrap();
+    assert_eq!(changes.len(), 200);
+    assert_eq!(changes[0].as_str().unwrap().len(), 2_048 + "…".len());
 }
 
 #[test]
@@ -246,14 +319,23 @@ fn what_cannot_be_understood_is_refused_with_the_field() {
         (json!({ "plugins": [], "target": "nowhere" }), "target"),
         (json!({ "plugins": [], "method": "LOOK" }), "method"),
         (json!({ "plugins": [], "client": "home" }), "client"),
-        (json!({ "plugins": [], "response_status": 99 }), "response_status"),
-        (json!({ "plugins": [], "headers": [{ "name": "a b" }] }), "headers"),
+        (
+            json!({ "plugins": [], "response_status": 99 }),
+            "response_status",
+        ),
+        (
+            json!({ "plugins": [], "headers": [{ "name": "a b" }] }),
+            "headers",
+        ),
         (json!({ "plugins": [], "colour": "red" }), "colour"),
     ] {
         let detail = post("/v1/try").body(&wanted).of(&host).problem(400);
         assert!(detail.contains(part), "{wanted}: {detail}");
     }
-    post("/v1/try").body(json!({ "token": 1 })).of(&host).problem(404);
+    post("/v1/try")
+        .body(json!({ "token": 1 }))
+        .of(&host)
+        .problem(404);
     let nothing = tried(&host, json!({ "plugins": [] }));
     assert_eq!(nothing["outcome"]["action"], "unchanged");
 }

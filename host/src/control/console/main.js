@@ -77,7 +77,7 @@ function signIn() {
   is_signed_in = false;
   header.hidden = true;
   document.title = "Sign in · plugin-host";
-  const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true, autofocus: true });
+  const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
   const wrong = h("p", { class: "error", role: "alert" });
   const form = h(
     "form",
@@ -96,6 +96,8 @@ function signIn() {
       },
     },
     h("h1", {}, "plugin-host"),
+    // For password managers, which want a name beside what they keep.
+    h("input", { type: "text", autocomplete: "username", value: "operator", hidden: true }),
     field("Token", token, "The one in the host's --control-token-file"),
     wrong,
     h("button", { type: "submit", class: "primary" }, "Sign in"),

@@ -73,11 +73,11 @@ export function overview(root) {
     );
     live_rows.clear();
     const drawn = shown.map((plugin) => {
-      const cells = { calls: h("span", {}), latency: h("span", {}), failed: h("span", {}) };
+      const cells = { calls: h("span", {}), latency: h("span", {}), failed: h("span", {}), routes: h("span", {}) };
       live_rows.set(plugin.place, { plugin, cells });
       return row(COLUMNS, [
         [
-          plugin.name ? pluginLink(plugin.name) : h("code", {}, plugin.place),
+          plugin.name ? pluginLink(plugin.name) : h("code", { title: plugin.place }, plugin.place.split("/").at(-1)),
           " ",
           h("span", { class: "version" }, plugin.version ?? ""),
           plugin.last_error ? h("p", { class: "error clamp", title: plugin.last_error }, plugin.last_error) : null,
@@ -86,7 +86,7 @@ export function overview(root) {
         cells.calls,
         cells.latency,
         cells.failed,
-        count(plugin.configurations),
+        cells.routes,
         ago(plugin.since),
       ]);
     });
@@ -127,6 +127,7 @@ export function overview(root) {
       const failed = numbers(place)?.failed ?? failedOf(plugin.calls);
       cells.failed.className = failed > 0 ? "error" : "";
       cells.failed.textContent = count(failed);
+      cells.routes.textContent = count(numbers(place)?.configurations ?? plugin.configurations);
     }
     const status = live.status;
     if (!status) return;

@@ -161,7 +161,7 @@ export function plugin(root, name) {
           tile("Mean latency", span(mean)),
           tile("p50", span(duration?.p50_seconds)),
           tile("p99", span(duration?.p99_seconds)),
-          tile("Configurations", count(plugin.configurations)),
+          tile("Configurations", count(now?.configurations ?? plugin.configurations)),
         ),
         kinds.length > 0 ? h("p", { class: "hint" }, "When last looked at: ", kinds.map(([kind, number]) => `${count(number)} ${kind}`).join(", ")) : null,
         h(
@@ -217,7 +217,7 @@ export function plugin(root, name) {
         }
       },
     });
-    return field("Its log level", choice);
+    return h("div", { class: "level" }, field("Its log level", choice));
   }
 
   status();

@@ -69,6 +69,8 @@ struct Calls {
     calls: u64,
     /// Those on which it has failed, in whatever way.
     failed: u64,
+    /// Live configurations of routes.
+    configurations: u64,
     /// How long they took, as the plugin's own resource has it.
     duration: serde_json::Value,
 }
@@ -218,6 +220,7 @@ impl Calls {
         Self {
             calls: plugin.calls.calls,
             failed: plugin.calls.failed(),
+            configurations: plugin.configurations,
             duration,
         }
     }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
-use super::Api;
+use super::{Api, passing::LOOK_TIME};
 use crate::{
     client::{
         ClientError, Connection, Field, Question,
@@ -46,7 +46,7 @@ use crate::{
 /// Trials at a time.
 pub(super) const MAX_TRIALS: usize = 4;
 
-/// Time for all calls of one trial together.
+/// Time for a trial to begin, and then for all of its calls together.
 const TRIAL_TIME: Duration = Duration::from_secs(30);
 
 /// Lines of a list that are told, at most.
@@ -250,7 +250,8 @@ pub(super) async fn try_out(
 
 impl Try {
     fn checked(self, key: String) -> Result<(Exchange, Wanted), Refused> {
-        let bad = |field: &str, reason: String| Refused::bad_request(format!("`{field}`: {reason}"));
+        let bad =
+            |field: &str, reason: String| Refused::bad_request(format!("`{field}`: {reason}"));
         let plugins = match (self.token, self.plugins) {
             (Some(_), None) => Vec::new(),
             (None, Some(plugins)) => plugins.into_iter().map(TryPlugin::as_typed).collect(),
@@ -328,7 +329,15 @@ struct Step {
 impl Api {
     async fn run(&self, wanted: Wanted, exchange: Exchange, id: u32) -> Result<Tried, Refused> {
         let key = wanted.key.clone();
-        let begun: Begun = self.have_worker(worker::BEGIN_TRIAL, &wanted).await?;
+        let too_long = |_| {
+            Refused::unavailable(format!(
+                "the chain was not through after {} s",
+                TRIAL_TIME.as_secs()
+            ))
+        };
+        let beginning = self.have_worker(worker::BEGIN_TRIAL, &wanted);
+        let begun = tokio::time::timeout(TRIAL_TIME, beginning).await;
+        let begun: Begun = begun.map_err(too_long)??;
         let listen = self.parts.config.listen.path().to_owned();
         let calling = call_all(&listen, &begun.tokens, &exchange, id);
         let steps = tokio::time::timeout(TRIAL_TIME, calling).await;
@@ -337,14 +346,10 @@ impl Api {
             tokens: begun.tokens.clone(),
         };
         // Where no worker answers, the tokens end by themselves, when their time is up.
-        let ended = self.have_worker(worker::END_TRIAL, &over).await;
-        let failures: Failures = ended.unwrap_or_default();
-        let steps = steps.map_err(|_| {
-            Refused::unavailable(format!(
-                "the chain was not through after {} s",
-                TRIAL_TIME.as_secs()
-            ))
-        })?;
+        let ending = self.have_worker(worker::END_TRIAL, &over);
+        let ended = tokio::time::timeout(LOOK_TIME, ending).await;
+        let failures: Failures = ended.ok().and_then(Result::ok).unwrap_or_default();
+        let steps = steps.map_err(too_long)?;
         Ok(told(begun, &exchange, steps, failures))
     }
 }
@@ -540,7 +545,13 @@ impl Outcome {
             lines: lines.map(line).collect(),
             body: body.map(|body| value(&body[..text_end(body)])),
             body_bytes: body.map(<[u8]>::len),
-            notes: told.notes.iter().take(MAX_LINES).cloned().map(line).collect(),
+            notes: told
+                .notes
+                .iter()
+                .take(MAX_LINES)
+                .cloned()
+                .map(line)
+                .collect(),
         }
     }
 

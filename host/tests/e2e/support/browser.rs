@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Mutex, OnceLock,
@@ -96,7 +96,10 @@ fn start() -> &'static Browser {
 impl Browser {
     fn deliver(&self, mut answers: BufReader<File>) {
         let mut message = Vec::new();
-        while answers.read_until(0, &mut message).is_ok_and(|read| read > 0) {
+        while answers
+            .read_until(0, &mut message)
+            .is_ok_and(|read| read > 0)
+        {
             let text = message.strip_suffix(b"\0").unwrap_or(&message);
             let value: Value = serde_json::from_slice(text).unwrap();
             let session = value["sessionId"].as_str().unwrap_or_default();
@@ -197,11 +200,15 @@ impl Page {
     /// Waits until an expression is true.
     pub(crate) fn until(&mut self, expression: &str) {
         // A navigation that is under way ends what is being looked at.
-        let whole = format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
+        let whole =
+            format!("(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()");
         let deadline = Instant::now() + PATIENCE;
         while self.eval(&whole) != json!(true) {
             if Instant::now() > deadline {
-                panic!("{expression} has not come about; the page:\n{}", self.text());
+                panic!(
+                    "{expression} has not come about; the page:\n{}",
+                    self.text()
+                );
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -209,7 +216,10 @@ impl Page {
 
     /// Waits until the page shows a text.
     pub(crate) fn until_shown(&mut self, text: &str) {
-        self.until(&format!("document.body.innerText.includes({})", json!(text)));
+        self.until(&format!(
+            "document.body.innerText.includes({})",
+            json!(text)
+        ));
     }
 
     /// What a reader sees.
@@ -295,20 +305,21 @@ impl Page {
     /// Has the page drawn light or dark.
     pub(crate) fn scheme(&mut self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        self.ask("Emulation.setEmulatedMedia", json!({ "features": features }));
+        self.ask(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": features }),
+        );
     }
 
-    /// Draws the whole page into a file below the target directory, for people to look at.
-    pub(crate) fn draw(&mut self, name: &str) -> PathBuf {
+    /// Draws the whole page into a file of this directory, for people to look at.
+    pub(crate) fn draw(&mut self, directory: &Path, name: &str) {
         let drawn = self.ask(
             "Page.captureScreenshot",
             json!({ "format": "png", "captureBeyondViewport": true }),
         );
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");
-        fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(format!("{name}.png"));
-        fs::write(&path, base64(drawn["data"].as_str().unwrap())).unwrap();
-        path
+        fs::create_dir_all(directory).unwrap();
+        let bytes = base64(drawn["data"].as_str().unwrap());
+        fs::write(directory.join(format!("{name}.png")), bytes).unwrap();
     }
 
     /// Every address that the page has asked for.
@@ -318,15 +329,17 @@ impl Page {
         })
     }
 
-    /// What the browser complains about: breaches of the policy, and errors of the page's scripts.
-    /// Answers that refuse something are none.
+    /// What the browser complains about: breaches of the policy, errors and warnings of the page's
+    /// scripts. Answers that refuse something are none.
     pub(crate) fn complaints(&mut self) -> Vec<String> {
-        let mut complaints = self.told("Runtime.exceptionThrown", Value::to_string);
-        complaints.extend(self.told("Runtime.consoleAPICalled", Value::to_string));
-        let logged = self.told("Log.entryAdded", |event| event["entry"].clone());
-        let logged = logged.into_iter().filter(|entry| entry["source"] != "network");
-        complaints.extend(logged.map(|entry| entry.to_string()));
-        complaints
+        let mut complaints = self.told("Runtime.exceptionThrown", Value::clone);
+        complaints.extend(self.told("Runtime.consoleAPICalled", Value::clone));
+        complaints.extend(self.told("Log.entryAdded", |event| event["entry"].clone()));
+        complaints.retain(|complaint| {
+            let level = complaint["level"].as_str().unwrap_or("error");
+            complaint["source"] != "network" && ["error", "warning"].contains(&level)
+        });
+        complaints.iter().map(Value::to_string).collect()
     }
 
     fn told<T>(&mut self, method: &str, of: impl Fn(&Value) -> T) -> Vec<T> {
@@ -354,7 +367,8 @@ fn base64(text: &str) -> Vec<u8> {
     };
     let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
     for four in text.trim_end_matches('=').as_bytes().chunks(4) {
-        let all = four.iter().fold(0, |all, byte| all << 6 | digit(*byte)) << (6 * (4 - four.len()));
+        let all =
+            four.iter().fold(0, |all, byte| all << 6 | digit(*byte)) << (6 * (4 - four.len()));
         bytes.extend_from_slice(&all.to_be_bytes()[1..four.len()]);
     }
     bytes
