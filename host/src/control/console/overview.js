@@ -16,6 +16,9 @@ const COLUMNS = [
   ["Since"],
 ];
 
+/** Closed routes that are told of at first look. */
+const SHOWN_ROUTES = 8;
+
 /** How a plugin's page is found. */
 export function pluginLink(name, text = name) {
   return h("a", { href: `#/plugin/${encodeURIComponent(name)}`, "data-key": `link ${name}` }, text);
@@ -163,11 +166,15 @@ function trouble(status) {
   const item = (...children) => found.push(h("li", {}, children));
   if (status.unknown) item(h("strong", {}, "No worker answers: "), status.unknown);
   for (const reason of status.readiness.reasons) item(h("strong", {}, "Not ready: "), reason);
-  for (const closed of status.closed_routes) {
+  for (const closed of status.closed_routes.slice(0, SHOWN_ROUTES)) {
     item(h("strong", {}, "Route fails closed (503): "), h("code", {}, closed.route), " ", closed.reason);
   }
-  if (status.more_closed_routes > 0) {
-    item(h("a", { href: "#/routes?state=refused" }, `${status.more_closed_routes} more routes fail closed`));
+  const more = status.closed_routes.length + status.more_closed_routes - SHOWN_ROUTES;
+  if (more > 0) item(h("a", { href: "#/routes?state=refused" }, `${count(more)} more routes fail closed`));
+  for (const plugin of status.plugins) {
+    if (!plugin.last_error || !plugin.name) continue;
+    const instead = plugin.serving ? `; ${plugin.serving} serves on` : "; its routes fail closed";
+    item(h("strong", {}, "Not loaded: "), pluginLink(plugin.name), ` ${plugin.last_tried ?? ""}${instead}`);
   }
   for (const build of status.quarantined) {
     const instead = build.serving_instead ? `${build.serving_instead} serves instead` : "its routes fail closed";
