@@ -293,7 +293,7 @@ fn hostile_names_errors_and_texts_of_plugins_stay_text() {
 }
 
 #[test]
-fn where_the_host_goes_away_the_page_says_so_and_goes_on_with_the_next() {
+fn where_the_host_goes_away_the_page_says_so_and_asks_for_the_token_of_the_next() {
     let mut guarded = guarded();
     let mut page = console(&guarded);
     page.click("a[href='#/host']");
@@ -302,7 +302,19 @@ fn where_the_host_goes_away_the_page_says_so_and_goes_on_with_the_next() {
     page.press("End the host");
     guarded.host.end();
     page.until_shown("No connection, trying again");
-    drop(page);
+    // Sessions end with the host.
+    guarded.host = Host::builder()
+        .flag("--control-listen", &guarded.address.to_string())
+        .flag("--control-token-file", guarded.file.to_str().unwrap())
+        .plugin("say")
+        .start();
+    page.until("document.activeElement.id === 'token'");
+    page.type_text(TOKEN);
+    page.key("Enter");
+    page.until_shown("Ready");
+    page.click("#nav a");
+    page.until_shown("1 of 1");
+    expect_good_manners(page, &guarded);
 }
 
 /// Wider than its window: elements that nobody can read without scrolling sideways.
@@ -417,6 +429,8 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
             "document.querySelectorAll('.spark.calls polyline[points*=\" \"]').length > {times}"
         ));
     }
+    // How long calls took, which only events with numbers tell.
+    page.until("/^[\\d.]+ (µs|ms|s)$/.test(document.querySelector('#plugins .spark.latency + .value').textContent)");
     look(&mut page, "full");
 
     // With failures of every kind.

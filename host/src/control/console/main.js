@@ -25,11 +25,11 @@ const VIEWS = {
 const main = document.getElementById("main");
 const header = document.getElementById("top");
 let view = null;
-let is_signed_in = false;
+let isSignedIn = false;
 
 /** Shows what the address says. The focus goes to the content, as on a page of its own. */
-function show(is_first) {
-  if (!is_signed_in) return;
+function show(isFirst) {
+  if (!isSignedIn) return;
   view?.leave?.();
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
@@ -43,13 +43,13 @@ function show(is_first) {
   document.title = parameter ? `${parameter} · plugin-host` : `${title} · plugin-host`;
   for (const link of document.querySelectorAll("#nav a")) {
     const part = link.getAttribute("href").replace(/^#\/?/, "");
-    const is_here = part === (name === "plugin" ? "" : name === "crash" ? "host" : name);
-    if (is_here) link.setAttribute("aria-current", "page");
+    const isHere = part === (name === "plugin" ? "" : name === "crash" ? "host" : name);
+    if (isHere) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   main.replaceChildren();
   view = make(main, parameter, new URLSearchParams(query));
-  if (!is_first) {
+  if (!isFirst) {
     say("");
     main.focus({ preventScroll: true });
     scrollTo(0, 0);
@@ -74,7 +74,7 @@ function signIn() {
   stop();
   view?.leave?.();
   view = null;
-  is_signed_in = false;
+  isSignedIn = false;
   header.hidden = true;
   document.title = "Sign in · plugin-host";
   const token = h("input", { type: "password", id: "token", autocomplete: "current-password", required: true });
@@ -107,7 +107,7 @@ function signIn() {
 }
 
 function enter() {
-  is_signed_in = true;
+  isSignedIn = true;
   header.hidden = false;
   start();
   show(true);
@@ -121,7 +121,7 @@ listen((kind) => {
 });
 addEventListener("hashchange", () => show(false));
 document.addEventListener("signed-out", () => {
-  if (is_signed_in) signIn();
+  if (isSignedIn) signIn();
 });
 document.getElementById("sign-out").addEventListener("click", async () => {
   await ask("DELETE", "/v1/session").catch(() => {});

@@ -38,7 +38,7 @@ export function overview(root) {
   const only = h("input", { type: "checkbox", id: "only-bad", onchange: rows });
   const body = h("tbody", {});
   const summary = h("p", { class: "hint", role: "status" });
-  const live_rows = new Map();
+  const liveRows = new Map();
 
   put(
     root,
@@ -74,10 +74,10 @@ export function overview(root) {
       (plugin) =>
         (plugin.name ?? plugin.place).toLowerCase().includes(wanted) && (!only.checked || hasProblem(plugin)),
     );
-    live_rows.clear();
+    liveRows.clear();
     const drawn = shown.map((plugin) => {
       const cells = { calls: h("span", {}), latency: h("span", {}), failed: h("span", {}), routes: h("span", {}) };
-      live_rows.set(plugin.place, { plugin, cells });
+      liveRows.set(plugin.place, { plugin, cells });
       return row(COLUMNS, [
         [
           plugin.name ? pluginLink(plugin.name) : h("code", { title: plugin.place }, plugin.place.split("/").at(-1)),
@@ -111,7 +111,7 @@ export function overview(root) {
   }
 
   function pulse() {
-    for (const [place, { plugin, cells }] of live_rows) {
+    for (const [place, { plugin, cells }] of liveRows) {
       const minute = points(place);
       const last = minute.at(-1);
       const name = plugin.name ?? place;

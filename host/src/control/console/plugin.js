@@ -21,7 +21,7 @@ export function plugin(root, name) {
   const about = h("div", {});
   const log = h("div", {});
   const cells = new Map();
-  let is_here = true;
+  let isHere = true;
 
   put(
     root,
@@ -47,11 +47,11 @@ export function plugin(root, name) {
       put(head, h("p", { class: "empty" }, state.unknown ?? "No place of the plugin directory has ever given such a plugin."));
       return;
     }
-    const is_set_aside = state.quarantined.some((build) => build.name === name);
+    const isSetAside = state.quarantined.some((build) => build.name === name);
     cells.clear();
     put(
       generations,
-      plugins.map((plugin) => version(plugin, plugins.length > 1, is_set_aside)),
+      plugins.map((plugin) => version(plugin, plugins.length > 1, isSetAside)),
       draining(state),
     );
     const tries = plugins.flatMap((plugin) => plugin.history);
@@ -72,16 +72,16 @@ export function plugin(root, name) {
     more();
   }
 
-  function version(plugin, several, is_set_aside) {
-    const live_cells = h("div", {});
-    cells.set(plugin.place, { plugin, live_cells });
+  function version(plugin, several, isSetAside) {
+    const liveCells = h("div", {});
+    cells.set(plugin.place, { plugin, liveCells });
     const failure = plugin.last_failure;
     return h(
       "section",
       { class: "card" },
       h("h2", {}, plugin.version ? `Version ${plugin.version}` : plugin.place, " ", badge(plugin.state)),
-      pluginActions(plugin, several, is_set_aside),
-      live_cells,
+      pluginActions(plugin, several, isSetAside),
+      liveCells,
       plugin.last_error
         ? h("div", { class: "callout bad" }, h("strong", {}, `The last try failed (${plugin.last_tried}): `), h("span", { class: "text" }, plugin.last_error))
         : null,
@@ -133,7 +133,7 @@ export function plugin(root, name) {
   }
 
   function pulse() {
-    for (const { plugin, live_cells } of cells.values()) {
+    for (const { plugin, liveCells } of cells.values()) {
       if (plugin.state !== "serving") continue;
       const minute = points(plugin.place);
       const now = numbers(plugin.place);
@@ -151,7 +151,7 @@ export function plugin(root, name) {
         ["without room", calls.without_room],
       ].filter(([, number]) => number > 0);
       put(
-        live_cells,
+        liveCells,
         h(
           "dl",
           { class: "tiles" },
@@ -185,7 +185,7 @@ export function plugin(root, name) {
       get(`/v1/log/lines?plugin=${encodeURIComponent(name)}&tail=20`),
       get("/v1/log"),
     ]);
-    if (!is_here) return;
+    if (!isHere) return;
     const [chains, tokens, abouts, lines, levels] = asked.map((answer) => answer.value);
     put(
       routes,
@@ -221,7 +221,7 @@ export function plugin(root, name) {
   }
 
   status();
-  return { status, pulse, leave: () => (is_here = false) };
+  return { status, pulse, leave: () => (isHere = false) };
 }
 
 function chart(title, values, kind, shown) {

@@ -20,10 +20,10 @@ export function tryOut(root, _, query) {
   const body = h("textarea", { id: "body", rows: 2, spellcheck: "false" });
   const phase = select([["request", "Request, before it goes upstream"], ["response", "Response, before it goes to the client"]], "request", { id: "phase" });
   const status = h("input", { type: "number", id: "status", min: 100, max: 999, value: 200 });
-  const status_field = field("Upstream's status", status);
+  const statusField = field("Upstream's status", status);
   const send = h("button", { type: "submit", class: "primary", id: "send" }, "Send");
   const result = h("div", { id: "result", role: "status", "aria-live": "polite" });
-  let is_here = true;
+  let isHere = true;
 
   const form = h(
     "form",
@@ -35,7 +35,7 @@ export function tryOut(root, _, query) {
     field("Query", search),
     field("Client address", client),
     field("Phase", phase),
-    status_field,
+    statusField,
     h("div", { class: "span" }, field("Headers", headers, "One `name: value` a line; in the response phase those of the upstream's response")),
     h("div", { class: "span" }, field("Body", body)),
     h("div", { class: "span buttons" }, send),
@@ -59,7 +59,7 @@ export function tryOut(root, _, query) {
 
   function choose() {
     plugins.hidden = chain.value !== OWN;
-    status_field.hidden = phase.value !== "response";
+    statusField.hidden = phase.value !== "response";
   }
 
   function addPlugin() {
@@ -76,7 +76,7 @@ export function tryOut(root, _, query) {
 
   async function load() {
     const chains = await get("/v1/chains?limit=1000").catch(() => ({ chains: [] }));
-    if (!is_here) return;
+    if (!isHere) return;
     const chosen = chain.value;
     const wanted = query.get("token");
     chain.replaceChildren(h("option", { value: OWN }, "Plugins of my choice"));
@@ -131,7 +131,7 @@ export function tryOut(root, _, query) {
   }
 
   load();
-  return { leave: () => (is_here = false) };
+  return { leave: () => (isHere = false) };
 }
 
 /** What came of it. */

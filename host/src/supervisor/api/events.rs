@@ -21,7 +21,10 @@ use utoipa::ToSchema;
 use super::{Api, overview::HostStatus};
 use crate::{
     control::problem::{Problem, Refused},
-    plugin::manager::{PluginStatus, utc},
+    plugin::{
+        manager::{PluginStatus, utc},
+        registry::CallDurations,
+    },
 };
 
 /// Streams at a time.
@@ -71,8 +74,8 @@ struct Calls {
     failed: u64,
     /// Live configurations of routes.
     configurations: u64,
-    /// How long they took, as the plugin's own resource has it.
-    duration: serde_json::Value,
+    /// How long those took that have ended; none where nothing serves.
+    duration: Option<CallDurations>,
 }
 
 /// What changes
@@ -153,32 +156,30 @@ async fn look_on(api: Api, events: broadcast::Sender<Arc<Happened>>) {
         let Ok(status) = api.status().await else {
             continue;
         };
-        let (shape, durations) = shape(&status);
+        let shape = shape(&status);
         if told.as_ref() != Some(&shape) {
             told = Some(shape);
             // Nobody may listen any more, which the next tick sees.
             let _ = events.send(Arc::new(Happened::status(&status)));
         }
-        let _ = events.send(Arc::new(Happened::pulse(&status, durations)));
+        let _ = events.send(Arc::new(Happened::pulse(&status)));
     }
 }
 
-/// What of a status is no mere number; and of each plugin how long its calls took.
-fn shape(status: &HostStatus) -> (serde_json::Value, Vec<serde_json::Value>) {
+/// What of a status is no mere number.
+fn shape(status: &HostStatus) -> serde_json::Value {
     let mut shape = serde_json::to_value(status).unwrap_or_default();
     let numbers = ["connections", "open_calls"];
     for number in numbers {
         shape["host"][number].take();
     }
     shape["pool"].take();
-    let mut durations = Vec::new();
     for plugin in shape["plugins"].as_array_mut().into_iter().flatten() {
-        durations.push(plugin["duration"].take());
-        for number in ["calls", "configurations", "stalls"] {
+        for number in ["calls", "duration", "configurations", "stalls"] {
             plugin[number].take();
         }
     }
-    (shape, durations)
+    shape
 }
 
 impl Happened {
@@ -186,11 +187,10 @@ impl Happened {
         Self::new("status", status)
     }
 
-    fn pulse(status: &HostStatus, durations: Vec<serde_json::Value>) -> Self {
-        let plugins = status.plugins.iter().zip(durations);
-        let calls = plugins.filter_map(|(plugin, duration)| {
+    fn pulse(status: &HostStatus) -> Self {
+        let calls = status.plugins.iter().filter_map(|plugin| {
             let place = plugin.place.to_str()?;
-            Some((place, Calls::of(plugin, duration)))
+            Some((place, Calls::of(plugin)))
         });
         let pulse = Pulse {
             at: utc(SystemTime::now()),
@@ -216,12 +216,12 @@ impl Happened {
 }
 
 impl Calls {
-    fn of(plugin: &PluginStatus, duration: serde_json::Value) -> Self {
+    fn of(plugin: &PluginStatus) -> Self {
         Self {
             calls: plugin.calls.calls,
             failed: plugin.calls.failed(),
             configurations: plugin.configurations,
-            duration,
+            duration: plugin.duration,
         }
     }
 }

@@ -254,7 +254,7 @@ impl Try {
             |field: &str, reason: String| Refused::bad_request(format!("`{field}`: {reason}"));
         let plugins = match (self.token, self.plugins) {
             (Some(_), None) => Vec::new(),
-            (None, Some(plugins)) => plugins.into_iter().map(TryPlugin::as_typed).collect(),
+            (None, Some(plugins)) => plugins.into_iter().map(TryPlugin::into_pair).collect(),
             _ => {
                 return Err(Refused::bad_request(
                     "say which chain: either `token` or `plugins`",
@@ -309,7 +309,7 @@ impl Try {
 }
 
 impl TryPlugin {
-    fn as_typed(self) -> (String, String) {
+    fn into_pair(self) -> (String, String) {
         let configuration = match self.configuration {
             Value::Null => String::new(),
             Value::String(text) => text,

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -31,6 +31,8 @@ struct Browser {
     inboxes: Mutex<HashMap<String, Inbox>>,
     /// For what belongs to the browser as a whole.
     own: Mutex<mpsc::Receiver<Value>>,
+    /// Waits for the browser's end, and removes what it leaves.
+    _shell: Child,
 }
 
 /// A page in a context of its own.
@@ -52,7 +54,7 @@ fn start() -> &'static Browser {
     let made = Command::new("mkfifo").args([&to, &from]).status().unwrap();
     assert!(made.success());
     let script = r#""$@" 3<"$0/to" 4>"$0/from"; rm -rf "$0""#;
-    Command::new("sh")
+    let shell = Command::new("sh")
         .args(["-c", script])
         .arg(&directory)
         .args([
@@ -87,6 +89,7 @@ fn start() -> &'static Browser {
         numbers: AtomicU64::new(1),
         inboxes: Mutex::new(HashMap::from([(String::new(), sender)])),
         own: Mutex::new(own),
+        _shell: shell,
     }));
     let of = &*browser;
     thread::spawn(move || of.deliver(answers));
