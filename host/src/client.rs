@@ -1,12 +1,15 @@
 //! The gateway's side of the protocol: one connection to a running host.
 //!
 //! It prepares configurations, makes calls one after the other, and hands the host's questions to
-//! whoever made the call. Patience is the gateway's own. It never decides what an answer means
-//! for a client, and never retries.
+//! whoever made the call. Patience is the gateway's own. `effect` puts into words what the gateway
+//! would do with an answer; nothing here does it, and nothing retries.
 
 mod answer;
+pub mod draft;
+pub mod effect;
 pub mod exchange;
 pub mod target;
+pub mod text;
 
 use std::io;
 use std::net::IpAddr;
@@ -19,6 +22,9 @@ use plugin_proto::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+use effect::Effect;
+use exchange::Exchange;
 
 pub use answer::{Field, RequestEffect, ResponseEffect, Rewrite, Stop};
 pub use plugin_proto::extra_info::Question;
@@ -232,6 +238,37 @@ impl Connection {
         self.converse(FrameType::HttpRespCall, answer).await?;
         let view = http_resp_call::AnswerView::parse(self.data())?;
         Ok(view.into())
+    }
+
+    /// Makes the call that an exchange is, which answers what is asked; `asked` hears of it. Gives
+    /// what the gateway would make of the answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn exchange(
+        &mut self,
+        token: u32,
+        id: u32,
+        exchange: &mut Exchange,
+        mut asked: impl FnMut(Question<'_>, Option<&[u8]>),
+    ) -> Result<Effect, ClientError> {
+        let (request, response) = (exchange.request(id), exchange.response(id));
+        let method = exchange.method;
+        let answer = |question: Question<'_>| {
+            let answer = exchange.answer(question);
+            asked(question, answer.as_deref());
+            answer
+        };
+        match response {
+            None => {
+                let answered = self.request(token, &request, answer).await?;
+                Ok(Effect::of_request(answered))
+            }
+            Some(response) => {
+                let answered = self.response(token, &response, answer).await?;
+                Ok(Effect::of_response(answered, &response, method))
+            }
+        }
     }
 
     /// Answers questions until the frame that ends the call is there.

@@ -4,7 +4,8 @@
 //! process that runs them; [`crate::supervisor::api`] answers for everything else and passes on what
 //! is the worker's. Here is what both share: who asks and whether they may (`access`, `caller`), how
 //! requests come in (`listener`, `extract`), how they are refused (`problem`), and the client's side
-//! (`client`). Nothing of a call is ever touched.
+//! (`client`). `console` is the page for browsers. Nothing of a call is ever touched; a `trial` makes
+//! calls of its own.
 //!
 //! `docs/control-api.md` tells of every resource; the host serves an OpenAPI description of them,
 //! which a test compares with what it really answers.
@@ -12,10 +13,12 @@
 pub mod access;
 pub mod caller;
 pub mod client;
+pub mod console;
 pub mod extract;
 pub mod listener;
 pub mod problem;
 pub mod routes;
+pub mod trial;
 pub mod worker;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,6 @@
 
 pub mod cli;
 pub mod gateway;
-pub mod client;
 pub mod lifecycle;
 pub mod supervisor;
 pub mod worker;
@@ -18,6 +17,7 @@ pub mod logging;
 pub mod config;
 pub mod runtime_dir;
 pub mod link;
+pub mod client;
 pub mod server;
 pub mod throttle;
 pub mod tokens;

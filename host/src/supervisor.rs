@@ -149,6 +149,7 @@ pub fn run(
             config: Arc::clone(&host.config),
             access: host.access.take().map(Arc::new),
             listeners: api::Listeners::default(),
+            trials: api::Trials::default(),
             log: api::Log::new(host.recent.take()),
         };
         let supervisor = match estate {

@@ -446,6 +446,23 @@ impl Tokens {
         expired.len()
     }
 
+    /// Drops a token that is not used any more, where it still has this key; gives it.
+    pub fn forget(&self, number: u32, key: &[u8]) -> Option<Arc<Token>> {
+        let mut table = self.table.write();
+        let token = table.get(number)?;
+        if *token.prepared.key != *key {
+            return None;
+        }
+        let token = Arc::clone(token);
+        table.remove(number);
+        Some(token)
+    }
+
+    /// Whether so many more tokens, of so many bytes together, drop no other one.
+    pub fn has_room_for(&self, tokens: usize, bytes: usize) -> bool {
+        self.table.read().has_room_for(tokens, bytes, self.bounds)
+    }
+
     /// How long nobody has used a token.
     pub fn idle_time(&self, token: &Token, now: Instant) -> Duration {
         let last_used = token.last_used.load(Ordering::Relaxed);

@@ -1,9 +1,8 @@
 //! `plugin-host call`: one call straight to a running host, in the place of a gateway.
 //!
-//! What was typed becomes an [`Exchange`]; the call is the client's; what came of it is told by
-//! `effect`, and shown by `show` to people or scripts.
+//! What was typed becomes an [`Exchange`]; the call, and what came of it in words, are the client's;
+//! `show` shows that to people or scripts.
 
-pub(super) mod effect;
 mod show;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,12 +14,13 @@ use plugin_proto::Method;
 
 use super::hosts;
 use super::output::{self, Paint};
-use crate::client::exchange::{Exchange, Upstream};
+use crate::client::draft::{Draft, Header};
+use crate::client::effect::Effect;
+use crate::client::exchange::Exchange;
 use crate::client::target::Target;
-use crate::client::{ClientError, Connection, Field, Request, Response};
+use crate::client::{ClientError, Connection, Field};
 use crate::config::{self, Environment};
 use crate::control;
-use effect::Effect;
 use show::Show;
 
 /// What the configuration is called in the host's log.
@@ -137,13 +137,6 @@ enum Phase {
     Response,
 }
 
-/// A header as it was typed.
-#[derive(Debug, Clone)]
-enum Header {
-    Given(Field),
-    Without(Vec<u8>),
-}
-
 pub(super) fn call(args: &CallArgs) -> u8 {
     let environment = Environment::of_process();
     let planned = socket(args, &environment).and_then(|socket| {
@@ -191,37 +184,11 @@ async fn make(
     show.call(&exchange);
     let id = show.id();
     let began = Instant::now();
-    let effect = match &exchange.upstream {
-        None => {
-            let request = Request {
-                id,
-                method: exchange.method,
-                path: exchange.target.path.clone(),
-                args: exchange.target.args.clone(),
-                headers: exchange.headers.clone(),
-                client: exchange.client,
-            };
-            let answered = connection.request(token, &request, |question| {
-                let answer = exchange.answer(question);
-                show.question(question, answer.as_deref());
-                answer
-            });
-            Effect::of_request(answered.await?)
-        }
-        Some(upstream) => {
-            let response = Response {
-                id,
-                status: upstream.status,
-                headers: upstream.headers.clone(),
-            };
-            let answered = connection.response(token, &response, |question| {
-                let answer = exchange.answer(question);
-                show.question(question, answer.as_deref());
-                answer
-            });
-            Effect::of_response(answered.await?, &response, exchange.method)
-        }
-    };
+    let effect = connection
+        .exchange(token, id, &mut exchange, |question, answer| {
+            show.question(question, answer);
+        })
+        .await?;
     show.took(began.elapsed());
     Ok(effect)
 }
@@ -319,69 +286,16 @@ fn exchange(args: &CallArgs) -> Result<Exchange, String> {
         Some(data) => Some(output::text_or_file("--data", data)?),
         None => None,
     };
-    let target = args.target.clone();
-    let host = target.authority.as_deref().unwrap_or("localhost");
-    let asked = vec![Field::new("host", host)];
-    let default_method = match (&body, args.phase) {
-        (Some(_), Phase::Request) => Method::Post,
-        _ => Method::Get,
-    };
-    let method = args.request.unwrap_or(default_method);
-    let mut exchange = Exchange {
-        method,
-        target,
-        headers: asked,
+    let draft = Draft {
+        method: args.request,
+        target: args.target.clone(),
+        headers: args.headers.clone(),
         client: args.client_ip,
-        body: None,
-        upstream: None,
+        body,
+        status: (args.phase == Phase::Response).then_some(args.status),
         variables: args.variables.clone(),
     };
-    match args.phase {
-        Phase::Request => {
-            let agent = concat!("plugin-host/", env!("CARGO_PKG_VERSION"));
-            exchange.headers.push(Field::new("user-agent", agent));
-            exchange.headers.push(Field::new("accept", "*/*"));
-            if let Some(body) = &body {
-                let length = body.len().to_string();
-                exchange.headers.push(Field::new("content-length", length));
-                let form = "application/x-www-form-urlencoded";
-                exchange.headers.push(Field::new("content-type", form));
-            }
-            add(&mut exchange.headers, &args.headers, |name| {
-                name.to_ascii_lowercase()
-            });
-            exchange.body = body;
-        }
-        Phase::Response => {
-            let body = body.unwrap_or_default();
-            let mut headers = vec![Field::new("Content-Length", body.len().to_string())];
-            add(&mut headers, &args.headers, <[u8]>::to_vec);
-            exchange.upstream = Some(Upstream {
-                status: args.status,
-                headers,
-                body: Some(body),
-            });
-        }
-    }
-    Ok(exchange)
-}
-
-/// Adds what was typed to the defaults: it replaces or removes those of its name.
-fn add(headers: &mut Vec<Field>, typed: &[Header], write: impl Fn(&[u8]) -> Vec<u8>) {
-    headers.retain(|default| {
-        !typed.iter().any(|header| {
-            let (Header::Without(name) | Header::Given(Field { name, .. })) = header;
-            name.eq_ignore_ascii_case(&default.name)
-        })
-    });
-    for header in typed {
-        if let Header::Given(field) = header {
-            headers.push(Field {
-                name: write(&field.name),
-                value: field.value.clone(),
-            });
-        }
-    }
+    Ok(draft.complete())
 }
 
 fn method(text: &str) -> Result<Method, String> {

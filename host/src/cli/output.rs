@@ -14,6 +14,8 @@ use plugin_proto::frame::MAX_DATA_LEN;
 use super::{FAILURE, USAGE};
 use crate::config::Environment;
 
+pub(in crate::cli) use crate::client::text::shown;
+
 /// Writes a result. Gives exit code 0, or 1 where it could not be written to a reader who is
 /// still there.
 pub(super) fn print(text: &str) -> u8 {
@@ -94,20 +96,6 @@ impl Paint {
         } else {
             text.to_owned()
         }
-    }
-}
-
-/// Bytes for a line: readable text as it is, anything that a terminal could obey escaped.
-pub(in crate::cli) fn shown(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text
-            .chars()
-            .map(|c| match c.is_control() {
-                true => c.escape_default().to_string(),
-                false => c.to_string(),
-            })
-            .collect(),
-        Err(_) => bytes.escape_ascii().to_string(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use plugin_proto::Method;
 
 use super::target::Target;
-use super::{Field, Question, joined, without_port};
+use super::{Field, Question, Request, Response, joined, without_port};
 
 /// One HTTP exchange: a client's request, and in the response phase what the upstream answered.
 #[derive(Debug, Clone)]
@@ -41,6 +41,28 @@ pub struct Upstream {
 }
 
 impl Exchange {
+    /// The request, as a call carries it.
+    pub fn request(&self, id: u32) -> Request {
+        Request {
+            id,
+            method: self.method,
+            path: self.target.path.clone(),
+            args: self.target.args.clone(),
+            headers: self.headers.clone(),
+            client: self.client,
+        }
+    }
+
+    /// The upstream's response, as a call carries it; none in the request phase.
+    pub fn response(&self, id: u32) -> Option<Response> {
+        let upstream = self.upstream.as_ref()?;
+        Some(Response {
+            id,
+            status: upstream.status,
+            headers: upstream.headers.clone(),
+        })
+    }
+
     /// What a gateway answers; nothing where there is no such variable, or no body.
     pub fn answer(&mut self, question: Question<'_>) -> Option<Vec<u8>> {
         match question {

@@ -212,7 +212,8 @@ fn choose(
     (total, part.collect())
 }
 
-fn plugins_of(token: &Token) -> Vec<ChainPlugin> {
+/// The plugins of a token, as they stand now.
+pub(super) fn plugins_of(token: &Token) -> Vec<ChainPlugin> {
     let state = token.chain();
     let mut refused: Vec<&(String, RefusedPlugin)> = match &state {
         ChainState::Refused(refused) => refused.plugins.iter().collect(),

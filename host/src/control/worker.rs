@@ -25,6 +25,7 @@ use super::{
     extract::{Body, Force, Named, Query},
     problem::{Problem, Refused, no_such_method, no_such_path},
     routes::{Chains, Page, TokenList, chains, token_list},
+    trial,
 };
 use crate::{
     keeper::{Reloaded, Request},
@@ -35,7 +36,7 @@ use crate::{
         disabled::DisabledPlugin,
         log_levels::LogLevels,
         manager::{
-            Manager, PlaceProblem, PluginStatus, QuarantineError, RollbackError, Status, utc,
+            About, Manager, PlaceProblem, PluginStatus, QuarantineError, RollbackError, Status, utc,
         },
         metadata::PluginName,
         registry::Missing,
@@ -48,6 +49,13 @@ use crate::{
 pub struct Plugins {
     /// One for each place of the plugin directory: several where versions stand side by side.
     pub plugins: Vec<PluginStatus>,
+}
+
+/// What the plugins of one name say about themselves.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Abouts {
+    /// One for each version that serves.
+    pub plugins: Vec<About>,
 }
 
 /// What came of a roll-back.
@@ -111,6 +119,11 @@ pub const METRICS: &str = "/metrics";
 /// Where the supervisor says what is to be logged; nobody else is told of it.
 pub const LOG: &str = "/internal/log";
 
+/// Where the supervisor has a trial begun and ended; nobody else is told of it.
+pub const BEGIN_TRIAL: &str = "/internal/trial/begin";
+/// See [`BEGIN_TRIAL`].
+pub const END_TRIAL: &str = "/internal/trial/end";
+
 /// Serves a worker's control socket until the listener fails.
 pub async fn serve(listener: UnixListener, desk: Desk) {
     let served = match tokio::net::UnixListener::from_std(listener) {
@@ -128,6 +141,8 @@ fn router(desk: Desk) -> Router {
         .0
         .route(METRICS, axum::routing::get(metrics))
         .route(LOG, axum::routing::post(set_log_levels))
+        .route(BEGIN_TRIAL, axum::routing::post(begin_trial))
+        .route(END_TRIAL, axum::routing::post(end_trial))
         .method_not_allowed_fallback(no_such_method)
         .fallback(no_such_path)
         .with_state(desk)
@@ -138,6 +153,7 @@ pub fn described() -> OpenApiRouter<Desk> {
     OpenApiRouter::new()
         .routes(routes!(list_plugins))
         .routes(routes!(show_plugin))
+        .routes(routes!(about_plugin))
         .routes(routes!(rescan))
         .routes(routes!(upgrade))
         .routes(routes!(rollback))
@@ -189,6 +205,30 @@ async fn show_plugin(
         )));
     }
     Ok(Json(Plugins { plugins }))
+}
+
+/// What a plugin says about itself
+///
+/// Description, needs and schemas of what serves of one name.
+#[utoipa::path(
+    get,
+    path = "/v1/plugins/{name}/about",
+    tag = "plugins",
+    params(("name", description = "The plugin's name")),
+    responses(
+        (status = 200, body = Abouts),
+        (status = 404, body = Problem, content_type = "application/problem+json", description = "Nothing of it serves"),
+    )
+)]
+async fn about_plugin(
+    State(desk): State<Desk>,
+    Named(name): Named,
+) -> Result<Json<Abouts>, Refused> {
+    let plugins = desk.manager.about(&name);
+    if plugins.is_empty() {
+        return Err(Refused::not_found(format!("no plugin `{name}` serves")));
+    }
+    Ok(Json(Abouts { plugins }))
 }
 
 /// Look at the plugin directory now
@@ -421,6 +461,20 @@ async fn metrics(State(desk): State<Desk>, headers: HeaderMap) -> Result<Respons
         Refused::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     })?;
     Ok(([(CONTENT_TYPE, format.content_type())], exposition).into_response())
+}
+
+async fn begin_trial(
+    State(desk): State<Desk>,
+    Body(wanted): Body<trial::Wanted>,
+) -> Result<Json<trial::Begun>, Refused> {
+    trial::begin(&desk.tokens, wanted).await.map(Json)
+}
+
+async fn end_trial(
+    State(desk): State<Desk>,
+    Body(over): Body<trial::Over>,
+) -> Json<trial::Failures> {
+    Json(trial::end(&desk.tokens, &over))
 }
 
 async fn set_log_levels(

@@ -5,6 +5,7 @@
 //! traffic as it is. What serves changes by swapping the [`Registry`]'s snapshot; nothing else of
 //! the data plane is touched. The manager never watches files and never decides when to act.
 
+mod about;
 mod changes;
 mod construct;
 mod error;
@@ -52,6 +53,7 @@ use crate::{
 };
 
 pub use super::kept::Attempt;
+pub use about::About;
 pub use changes::Change;
 pub use construct::{LOAD_TIME, settings_of};
 pub use error::{CallError, LoadError, LoadErrorCause, NotDisabled, NotQuarantined, RollbackError};

@@ -15,6 +15,7 @@ mod metrics;
 mod overview;
 mod passing;
 mod session;
+mod trying;
 
 use std::{ffi::OsString, os::unix::net::UnixListener, path::PathBuf, sync::Arc};
 
@@ -33,12 +34,14 @@ use super::requests::Request;
 
 pub use events::Listeners;
 pub use log::Log;
+pub use trying::Trials;
 
 use crate::{
     config::Config,
     control::{
         self,
         access::Access,
+        console,
         listener::{serve_tcp, serve_unix},
         problem::{Refused, no_such_method, no_such_path},
         worker,
@@ -81,6 +84,8 @@ pub(super) struct Parts {
     pub(super) listeners: events::Listeners,
     /// The last lines of the log.
     pub(super) log: log::Log,
+    /// Requests that operators try out.
+    pub(super) trials: trying::Trials,
 }
 
 /// Opens the control socket on the current runtime, and the addresses beside it. Without a socket the
@@ -108,6 +113,7 @@ async fn serve_all(listener: UnixListener, api: Api) {
     if let (Some(address), Some(access)) = (config.control.listen, api.parts.access.clone()) {
         let guarded = interface
             .clone()
+            .merge(console::router())
             .layer(from_fn_with_state(access, guard::admit));
         tokio::spawn(serve_tcp(address, guarded));
     }
@@ -171,6 +177,7 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(log::levels, log::set_levels))
         .routes(routes!(log::lines))
         .routes(routes!(log::follow))
+        .routes(routes!(trying::try_out))
         .routes(routes!(session::show, session::sign_in, session::sign_out))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -43,9 +43,7 @@ impl Table {
     /// Adds a token whose number is not live, the newest of its route, and makes room for it.
     pub(super) fn add(&mut self, token: Arc<Token>, bounds: Bounds) {
         let bytes = token.prepared.bytes();
-        if self.live.len() >= bounds.max_tokens
-            || self.bytes.saturating_add(bytes) > bounds.max_bytes
-        {
+        if !self.has_room_for(1, bytes, bounds) {
             self.make_room(bounds, bytes);
         }
         let prepared = &token.prepared;
@@ -53,6 +51,11 @@ impl Table {
         self.by_conf.insert(Arc::clone(prepared), token.number);
         self.bytes += bytes;
         self.live.insert(token.number, token);
+    }
+
+    pub(super) fn has_room_for(&self, tokens: usize, bytes: usize, bounds: Bounds) -> bool {
+        self.live.len().saturating_add(tokens) <= bounds.max_tokens
+            && self.bytes.saturating_add(bytes) <= bounds.max_bytes
     }
 
     pub(super) fn remove(&mut self, number: u32) {

@@ -300,3 +300,24 @@ fn the_host_with_something_of_everything_tells_of_all_of_it() {
     let summary = crashes["crashes"][0]["summary"].as_str().unwrap();
     assert!(summary.contains("SIGKILL"), "{summary}");
 }
+
+#[test]
+fn what_a_plugin_says_about_itself_is_told_with_the_schema_of_its_configurations() {
+    let host = Host::builder()
+        .plugin_json(
+            "say",
+            json!({ "home": "example.com/say", "timeout_ms": 250 }),
+        )
+        .start();
+    wait_for("the host is ready", || {
+        (get("/readyz").of(&host).status == 200).then_some(())
+    });
+    let about = get("/v1/plugins/say/about").of(&host).json()["plugins"][0].take();
+    assert_eq!(about["version"], "0.1.0");
+    assert_eq!(about["home"], "example.com/say");
+    assert_eq!(about["timeout_ms"], 250);
+    let schema = &about["config_schema"];
+    assert_eq!(schema["properties"]["body"]["type"], "string", "{about}");
+    assert_eq!(about["settings_schema"], Value::Null);
+    get("/v1/plugins/nobody/about").of(&host).problem(404);
+}

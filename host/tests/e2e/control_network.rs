@@ -2,54 +2,18 @@
 //! pages, and a listener for probes that tells nothing else.
 
 use std::{
-    fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    net::TcpStream,
     thread,
 };
-
-use serde_json::json;
-use tempfile::TempDir;
 
 use crate::support::{
     Ended, Host, PATIENCE,
     asking::{MOMENT, ask, free_address, get, post},
+    guarded::{TOKEN, guarded, token_file},
     plugin_host, wait_for,
 };
-
-const TOKEN: &str = "correct-horse-battery-staple";
-
-struct Guarded {
-    host: Host,
-    address: SocketAddr,
-    file: PathBuf,
-    _directory: TempDir,
-}
-
-fn token_file(text: &str, mode: u32) -> (TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("token");
-    fs::write(&file, text).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-    (directory, file)
-}
-
-fn guarded() -> Guarded {
-    let (directory, file) = token_file(&format!("{TOKEN}\n"), 0o600);
-    let address = free_address();
-    let host = Host::builder()
-        .flag("--control-listen", &address.to_string())
-        .flag("--control-token-file", file.to_str().unwrap())
-        .start();
-    Guarded {
-        host,
-        address,
-        file,
-        _directory: directory,
-    }
-}
+use serde_json::json;
 
 fn bearer(token: &str) -> String {
     format!("Bearer {token}")

@@ -1,10 +1,12 @@
 //! What the tests share: a running host, and a client that plays the gateway's side.
 
 pub(crate) mod asking;
+pub(crate) mod browser;
 pub(crate) mod builds;
 pub(crate) mod bystanders;
 pub(crate) mod crates;
 mod gateway;
+pub(crate) mod guarded;
 mod host;
 pub(crate) mod http;
 mod libraries;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use plugin_proto::err::Code;
 use serde_json::{Value, json};
 
-use super::effect::{Answer, Effect};
 use crate::cli::FAILURE;
 use crate::cli::output::{self, Paint, shown};
+use crate::client::effect::{Answer, Effect};
 use crate::client::exchange::Exchange;
+use crate::client::text::value;
 use crate::client::{ClientError, Field, Question, RequestEffect};
 
 /// Bytes of a body that people are shown.
@@ -286,17 +287,6 @@ fn fields(fields: &[Field]) -> Value {
             |field| json!({"name": value(&field.name), "value": field.value.as_deref().map(value)}),
         )
         .collect()
-}
-
-/// Text as text, other bytes as digits.
-fn value(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!(text),
-        Err(_) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!({ "hex": digits })
-        }
-    }
 }
 
 fn body_text(body: &[u8]) -> String {

@@ -9,7 +9,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::client::{RequestEffect, ResponseEffect, Rewrite, Stop};
+use crate::client::{RequestEffect, Response, ResponseEffect, Rewrite, Stop};
 
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::cli::call::effect;
 use crate::cli::output::{self, Paint, shown};
+use crate::client::effect;
 use crate::gateway::event::{CallDone, Effect, Event, RequestDone};
 
 /// How it is printed.

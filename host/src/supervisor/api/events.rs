@@ -21,7 +21,10 @@ use utoipa::ToSchema;
 use super::{Api, overview::HostStatus};
 use crate::{
     control::problem::{Problem, Refused},
-    plugin::manager::{PluginStatus, utc},
+    plugin::{
+        manager::{PluginStatus, utc},
+        registry::CallDurations,
+    },
 };
 
 /// Streams at a time.
@@ -69,6 +72,10 @@ struct Calls {
     calls: u64,
     /// Those on which it has failed, in whatever way.
     failed: u64,
+    /// Live configurations of routes.
+    configurations: u64,
+    /// How long those took that have ended; none where nothing serves.
+    duration: Option<CallDurations>,
 }
 
 /// What changes
@@ -168,7 +175,7 @@ fn shape(status: &HostStatus) -> serde_json::Value {
     }
     shape["pool"].take();
     for plugin in shape["plugins"].as_array_mut().into_iter().flatten() {
-        for number in ["calls", "configurations", "stalls"] {
+        for number in ["calls", "duration", "configurations", "stalls"] {
             plugin[number].take();
         }
     }
@@ -213,6 +220,8 @@ impl Calls {
         Self {
             calls: plugin.calls.calls,
             failed: plugin.calls.failed(),
+            configurations: plugin.configurations,
+            duration: plugin.duration,
         }
     }
 }

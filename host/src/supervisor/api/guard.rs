@@ -13,6 +13,7 @@ use super::{DESCRIPTION, health, session};
 use crate::control::{
     access::{Access, check_names},
     caller::Caller,
+    console,
 };
 
 /// What everybody may ask for who reaches the address: nothing of it tells anything of this host.
@@ -37,8 +38,9 @@ pub(super) async fn admit(
 ) -> Response {
     let admitted = check_names(request.headers()).and_then(|()| {
         let path = request.uri().path();
-        let is_open =
-            OPEN.contains(&path) || path == session::PATH && request.method() != Method::GET;
+        let is_open = OPEN.contains(&path)
+            || console::has(path)
+            || path == session::PATH && request.method() != Method::GET;
         match is_open {
             true => Ok(None),
             false => access.check(request.method(), request.headers()).map(Some),

@@ -17,7 +17,7 @@ use super::{Api, Request};
 use crate::{
     control::{
         caller::{ASKED_BY, Caller},
-        problem::Refused,
+        problem::{Problem, Refused},
         worker::PutAside,
     },
     crash::Culprit,
@@ -168,13 +168,7 @@ impl Api {
         let worker = self.serving.borrow().clone();
         // Whoever serves next is told when it starts.
         let Some(worker) = worker else { return Ok(()) };
-        let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
-        let uri = Uri::from_static(path);
-        let telling = exchange(
-            &worker,
-            Asked::by_the_supervisor(&Method::POST, &uri),
-            Body::from(body),
-        );
+        let telling = post(&worker, path, body);
         let response = tokio::time::timeout(LOOK_TIME, telling)
             .await
             .map_err(|_| "the worker does not answer".to_owned())?
@@ -184,6 +178,37 @@ impl Api {
             false => Err(format!("the worker answers {}", response.status())),
         }
     }
+
+    /// Has the worker that serves do something that only the supervisor may ask for.
+    pub(super) async fn have_worker<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        body: &impl Serialize,
+    ) -> Result<T, Refused> {
+        let mut serving = self.serving.clone();
+        let worker = serving.wait_for(Option::is_some).await;
+        let worker = worker.ok().and_then(|worker| worker.clone());
+        let worker = worker.ok_or_else(Refused::stopping)?;
+        let response = post(&worker, path, body).await.map_err(broken)?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(broken)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body.to_bytes()).map_err(broken);
+        }
+        let problem: Problem = serde_json::from_slice(&body.to_bytes()).map_err(broken)?;
+        Err(Refused::new(status, problem.detail))
+    }
+}
+
+/// Asks something that only the supervisor may ask.
+async fn post(
+    worker: &Path,
+    path: &'static str,
+    body: &impl Serialize,
+) -> Result<Response, BoxError> {
+    let uri = Uri::from_static(path);
+    let asked = Asked::by_the_supervisor(&Method::POST, &uri);
+    exchange(worker, asked, Body::from(serde_json::to_vec(body)?)).await
 }
 
 fn broken(error: impl Into<BoxError>) -> Refused {

@@ -5,8 +5,8 @@
 
 use plugin_proto::Method;
 
-use crate::cli::output::shown;
-use crate::client::{Field, RequestEffect, Response, ResponseEffect, Rewrite, Stop};
+use super::text::shown;
+use super::{Field, RequestEffect, Response, ResponseEffect, Rewrite, Stop};
 use crate::server::conversation::RESPONSE_FAILED;
 
 /// Response headers that the gateway takes from the upstream only.
@@ -25,40 +25,42 @@ const UPSTREAM_ONLY: [&str; 10] = [
 
 /// An answer and what becomes of it.
 #[derive(Debug)]
-pub(in crate::cli) struct Effect {
+pub struct Effect {
     /// The answer as it came.
-    pub(in crate::cli) answer: Answer,
+    pub answer: Answer,
     /// What becomes of it.
-    pub(in crate::cli) told: Told,
+    pub told: Told,
 }
 
 /// The answer as it came.
 #[derive(Debug)]
-pub(in crate::cli) enum Answer {
+pub enum Answer {
+    /// Of a request.
     Request(RequestEffect),
+    /// Of an upstream's response.
     Response(ResponseEffect),
 }
 
 /// What the gateway does with an answer.
 #[derive(Debug)]
-pub(in crate::cli) struct Told {
+pub struct Told {
     /// One word for it.
-    pub(in crate::cli) action: &'static str,
+    pub action: &'static str,
     /// One sentence for it.
-    pub(in crate::cli) headline: &'static str,
+    pub headline: &'static str,
     /// Its parts, one line each.
-    pub(in crate::cli) lines: Vec<String>,
+    pub lines: Vec<String>,
     /// Its body, if there is one to show.
-    pub(in crate::cli) body: Option<Vec<u8>>,
+    pub body: Option<Vec<u8>>,
     /// What a gateway makes of it that is not obvious.
-    pub(in crate::cli) notes: Vec<String>,
+    pub notes: Vec<String>,
     /// It stands for a plugin that failed.
-    pub(in crate::cli) failed: bool,
+    pub failed: bool,
 }
 
 impl Effect {
     /// What becomes of a request.
-    pub(in crate::cli) fn of_request(answer: RequestEffect) -> Self {
+    pub fn of_request(answer: RequestEffect) -> Self {
         let told = match &answer {
             RequestEffect::Unchanged => Told::new("unchanged", "the request goes on as it is"),
             RequestEffect::Stop(stop) => Told::stop(stop),
@@ -71,11 +73,7 @@ impl Effect {
     }
 
     /// What becomes of an upstream's response.
-    pub(in crate::cli) fn of_response(
-        answer: ResponseEffect,
-        upstream: &Response,
-        method: Method,
-    ) -> Self {
+    pub fn of_response(answer: ResponseEffect, upstream: &Response, method: Method) -> Self {
         let told = Told::response(&answer, upstream, method);
         Self {
             answer: Answer::Response(answer),
