@@ -18,7 +18,7 @@ use super::{autopsy::KnownGeneration, report::now};
 pub const MAX_CULPRITS: usize = 256;
 
 /// Builds in quarantine at a time; beyond, the one that has been there longest is let go.
-pub const MAX_QUARANTINED: usize = 1_024;
+pub(super) const MAX_QUARANTINED: usize = 1_024;
 
 /// One build of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
