@@ -110,6 +110,7 @@ export function plugin(root, name) {
         ["Place", h("code", {}, plugin.place)],
         ["Library", plugin.library ? h("code", {}, plugin.library) : null],
         ["Digest", digest(plugin.digest)],
+        ["Signature", signature(plugin.signature)],
         ["ABI", plugin.build ? `${plugin.build.abi} (plugin-abi ${plugin.build.plugin_abi})` : null],
         ["Built by", plugin.build ? `${plugin.build.compiler} for ${plugin.build.target}` : null],
         ["Calls run", plugin.execution],
@@ -222,6 +223,14 @@ export function plugin(root, name) {
 
   status();
   return { status, pulse, leave: () => (isHere = false) };
+}
+
+/** Who vouches for it; nothing where the host does not look. */
+function signature(of) {
+  if (!of) return null;
+  const by = of.signer ? ` by ${of.signer} (key ${of.key_id})` : "";
+  const until = of.expires ? `, expires ${of.expires}` : "";
+  return [badge(of.state), `${by}${until}${of.reason ? `: ${of.reason}` : ""}`];
 }
 
 function chart(title, values, kind, shown) {
