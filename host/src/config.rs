@@ -13,6 +13,7 @@ mod limits;
 mod listen_address;
 mod log;
 mod plugins;
+pub mod reference;
 mod references;
 pub mod settings;
 mod source;
