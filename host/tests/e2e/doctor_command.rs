@@ -465,6 +465,12 @@ fn doctor_shows_people_what_things_mean_and_what_to_do_next() {
         coloured.stdout.contains("\x1b[31mproblem\x1b[0m"),
         "{coloured:?}"
     );
+    fs::write(home.path().join("plugin-host"), "").unwrap();
+    let ended = home.doctor(home.path(), &[]);
+    says(
+        &found(&ended, "problem", "runtime-dir"),
+        &["plugin-host is not a directory", "--runtime-dir"],
+    );
     let nobody = plugin_host(&["doctor", "--gateway-user", "nobody-of-this-name"]);
     assert_eq!(nobody.code, 2, "{nobody:?}");
 }

@@ -70,6 +70,18 @@ pub(super) fn runtime_dir(directory: &Path, report: &mut Report) {
     let there = directory.ancestors().find(|place| place.exists());
     let there = there.unwrap_or(Path::new("/"));
     let is_made = there == directory;
+    if !there.is_dir() {
+        report.problem(
+            Area::Machine,
+            "runtime-dir",
+            format!("{} is not a directory", there.display()),
+            [
+                "no host starts that keeps its files below it: its last line says the same",
+                "remove it, or give the host another --runtime-dir",
+            ],
+        );
+        return;
+    }
     if let Ok(metadata) = fs::metadata(there) {
         let user = rustix::process::geteuid().as_raw();
         if is_made && metadata.uid() != user && user != 0 {

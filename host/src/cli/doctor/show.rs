@@ -1,21 +1,38 @@
-//! What was found, for people: by area, the good in a line, the rest with what it means and what to do.
+//! What was found, for people: by area, the worst first, each with what it means and what to do; the good
+//! in a line, and much good of one kind in one.
 
-use std::fmt::Write as _;
+use std::{cmp::Reverse, fmt::Write as _};
 
 use super::{
     super::output::{self, Paint},
-    finding::{Area, Level, Report},
+    finding::{Area, Finding, Level, Report},
 };
+
+/// Good findings of one kind that are shown each on its own line.
+const SHOWN_EACH: usize = 3;
 
 pub(super) fn report(report: &Report, paint: Paint) -> String {
     let mut text = String::new();
     for area in Area::ALL {
-        let of_area = || report.findings.iter().filter(|one| one.area == area);
-        if of_area().next().is_none() {
+        let mut of_area: Vec<_> = report.findings.iter().collect();
+        of_area.retain(|finding| finding.area == area);
+        if of_area.is_empty() {
             continue;
         }
+        of_area.sort_by_key(|finding| Reverse(finding.level));
         let _ = writeln!(text, "{}", area.name());
-        for finding in of_area() {
+        for (at, finding) in of_area.iter().enumerate() {
+            let is_same =
+                |other: &&&Finding| other.level == Level::Good && other.check == finding.check;
+            let alike = of_area.iter().filter(is_same).count();
+            if finding.level == Level::Good && alike > SHOWN_EACH {
+                if !of_area[..at].iter().any(|other| is_same(&other)) {
+                    let check = paint.dim(&format!("[{}]", finding.check));
+                    let level = paint.good("good   ");
+                    let _ = writeln!(text, "  {level}  {alike} times as it should be {check}");
+                }
+                continue;
+            }
             let level = match finding.level {
                 Level::Good => paint.good("good   "),
                 Level::Warning => paint.doubtful("warning"),
