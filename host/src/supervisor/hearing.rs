@@ -68,6 +68,7 @@ impl Supervisor {
                     heir.child.tell_with(ToWorker::States, Vec::new(), states);
                 }
             }
+            ToSupervisor::Event(event) => self.hooks.tell(event),
             ToSupervisor::Unknown => {}
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)

@@ -52,6 +52,7 @@ mod gateway_recordings;
 mod gateway_routes;
 mod health;
 mod host_metrics;
+mod hooks;
 mod http_client;
 mod http_client_bounds;
 mod kept;
