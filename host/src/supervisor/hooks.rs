@@ -5,6 +5,7 @@
 //! is lost, which the log says: nothing ever waits for a hook. None of these threads starts a worker.
 
 mod command;
+mod news;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -23,6 +24,7 @@ use crate::{
     http_client::{self, HttpClient},
     plugin::event::PluginEvent,
 };
+use news::News;
 
 /// Version of what hooks are told. Fields are added within it, and never changed.
 const VERSION: u32 = 1;
@@ -48,6 +50,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    news: News,
     waiting: VecDeque<PluginEvent>,
     /// Plugins whose hooks run.
     busy: HashSet<Option<String>>,
@@ -96,10 +99,10 @@ impl Hooks {
 
     /// Tells whoever wants to hear of it, later and elsewhere.
     pub(super) fn tell(&self, event: PluginEvent) {
-        if self.0.config.of(event.event).next().is_none() {
+        let mut state = self.0.state.lock();
+        if !state.news.take(&event) || self.0.config.of(event.event).next().is_none() {
             return;
         }
-        let mut state = self.0.state.lock();
         if state.waiting.len() >= MAX_WAITING {
             state.lost += 1;
             tracing::error!(
@@ -226,8 +229,8 @@ mod tests {
         Hooks::new(&Config::load(&flags, &Environment::empty()).unwrap())
     }
 
-    fn event(plugin: impl ToString) -> PluginEvent {
-        PluginEvent::now(EventKind::Load).about(plugin, "1.0.0", "d")
+    fn crash_of(plugin: impl ToString) -> PluginEvent {
+        PluginEvent::now(EventKind::Crash).about(plugin, "1.0.0", "d")
     }
 
     fn until(hooks: &Hooks, is_so: impl Fn(&State) -> bool) {
@@ -244,10 +247,10 @@ mod tests {
     fn events_beyond_what_may_wait_are_lost_and_counted_and_one_plugins_are_told_one_by_one() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hooks = posting_to(&listener);
-        hooks.tell(event("one"));
+        hooks.tell(crash_of("one"));
         until(&hooks, |state| state.busy.len() == 1);
         for _ in 0..MAX_WAITING + 3 {
-            hooks.tell(event("one"));
+            hooks.tell(crash_of("one"));
         }
         let state = hooks.0.state.lock();
         assert_eq!((state.busy.len(), state.waiting.len()), (1, MAX_WAITING));
@@ -259,7 +262,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hooks = posting_to(&listener);
         for number in 0..10 {
-            hooks.tell(event(number));
+            hooks.tell(crash_of(number));
         }
         until(&hooks, |state| state.busy.len() == MAX_RUNNING);
         let state = hooks.0.state.lock();

@@ -220,14 +220,38 @@ fn doctor_names_what_keeps_routes_of_a_host_closed_and_says_when_it_is_mended() 
     wait_for("it serves again", || {
         (gateway.try_call(token, get("/")).is_some()).then_some(())
     });
+
+    // Another host on the same path.
+    let other = Host::builder().beside(&host).start();
+    until("warning", "several", &["another host lives", "take turns"]);
+    drop(other);
 }
 
 #[test]
 fn doctor_names_plugins_that_fail_on_calls_or_run_out_of_time_and_workers_that_they_kill() {
+    // On a machine that allows little.
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("narrow");
+    let script = format!(
+        "#!/bin/sh\nulimit -n 600\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_plugin-host")
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let host = Host::builder()
+        .program(&program)
         .plugin_json("misdeeds", json!({ "timeout_ms": 50 }))
+        .flag("--backlog", "65535")
         .start();
     let look = || Ended::from_ask(host.ask(&["doctor", "--json"]));
+    says(
+        &found(&look(), "warning", "open-files"),
+        &["may open 600 files", "LimitNOFILE"],
+    );
+    says(
+        &found(&look(), "warning", "backlog"),
+        &["net.core.somaxconn"],
+    );
     let unused = found(&look(), "warning", "unused");
     says(&unused, &["has not prepared a configuration"]);
     let mut gateway = host.gateway();

@@ -148,13 +148,35 @@ fn each_thing_that_happens_to_a_plugin_is_told_to_a_command_as_json() {
 }
 
 #[test]
+fn a_worker_that_takes_over_or_stands_by_tells_nothing_anew() {
+    let (_directory, file) = scratch();
+    let builder = Host::builder()
+        .flag("--standby", "true")
+        .flag("--hook-all", &keeps(&file));
+    let (host, directory, mut gateway, token) = serving_with(builder);
+    wait_for("another worker stands by", || {
+        (host.workers().len() == 2).then_some(())
+    });
+    version("0.2.0").swap_in(&directory);
+    until(&mut gateway, token, "0.2.0", "hello");
+    host.replace_worker();
+    until(&mut gateway, token, "0.2.0", "hello");
+    // What comes last shows that nothing else is on its way.
+    assert_eq!(host.ask(&["disable", "versioned"]).0, 0);
+    event_of(&file, "disable", "versioned", "");
+    let events = told(&file);
+    let names: Vec<_> = events.iter().map(|told| &told["event"]).collect();
+    assert_eq!(names, ["load", "upgrade", "disable"]);
+}
+
+#[test]
 fn a_hook_that_takes_too_long_is_ended_with_what_it_has_started_and_holds_no_upgrade_up() {
     let (_directory, file) = scratch();
     let slow = format!("sleep 600 & echo $! > {}.pid; wait", file.display());
     let builder = Host::builder()
         .flag("--hook-load", &slow)
         .flag("--hook-upgrade", &keeps(&file))
-        .flag("--hook-timeout", "3s");
+        .flag("--hook-timeout", "8s");
     let (host, directory, mut gateway, token) = serving_with(builder);
     let started: u32 = wait_for("the hook runs", || {
         let pid = fs::read_to_string(format!("{}.pid", file.display())).ok()?;
@@ -167,7 +189,7 @@ fn a_hook_that_takes_too_long_is_ended_with_what_it_has_started_and_holds_no_upg
         "the upgrade was there before the hook's end"
     );
     assert!(told(&file).is_empty(), "one after the other");
-    host.log_line(&["a hook has failed", "hook-load", "it took longer than 3s"]);
+    host.log_line(&["a hook has failed", "hook-load", "it took longer than 8s"]);
     event_of(&file, "upgrade", "versioned", "0.2.0");
     assert!(!is_alive(started));
 }

@@ -13,6 +13,7 @@ use super::{
     super::{hosts::Running, output},
     finding::{Area, Level, Report},
     identity::{Identity, Wish},
+    processes::is_alive,
 };
 use crate::control::client::{self, Target};
 
@@ -40,6 +41,7 @@ pub(super) async fn look(host: &Running, report: &mut Report) -> Option<Value> {
         ),
     );
     release(facts, report);
+    others(host, report);
     let status = match get(&host.target, "/v1/status").await {
         Ok(status) => status,
         Err(error) => {
@@ -70,6 +72,35 @@ async fn get(target: &Target, path: &str) -> Result<Value, String> {
     client::ask(target, Method::GET, path, None)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Other hosts that live on the same address. The lock of the address keeps their directories apart.
+fn others(host: &Running, report: &mut Report) {
+    let Target::Socket(socket) = &host.target else {
+        return;
+    };
+    let own = host.facts["pid"].as_u64();
+    let entries = socket
+        .parent()
+        .and_then(|place| std::fs::read_dir(place).ok());
+    let alive = entries.into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let process = name.to_str()?.split('-').next()?.parse::<u32>().ok()?;
+        let is_other = Some(u64::from(process)) != own && is_alive(process);
+        is_other.then(|| process.to_string())
+    });
+    let alive: Vec<_> = alive.collect();
+    if !alive.is_empty() {
+        report.warning(
+            Area::Host,
+            "several",
+            format!("another host lives on this address: process {}", alive.join(", ")),
+            [
+                "during a gateway's reload for a moment; otherwise two of them take turns, and each time the gateway's tokens are unknown",
+                "where it stays, end the one that nobody wants: a gateway with ext-plugin.cmd needs no other host",
+            ],
+        );
+    }
 }
 
 fn release(facts: &Value, report: &mut Report) {
