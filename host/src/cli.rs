@@ -7,6 +7,7 @@ mod call;
 mod check;
 mod control;
 mod dev;
+mod doctor;
 mod gateway;
 mod generate;
 mod hosts;
@@ -18,6 +19,7 @@ mod new;
 mod output;
 mod pack;
 mod password;
+mod reference;
 mod run;
 mod schema;
 mod sign;
@@ -85,10 +87,12 @@ enum Command {
     Logs(logs::LogsArgs),
     LogLevel(control::LogLevelArgs),
     WaitReady(control::WaitReadyArgs),
+    Doctor(doctor::DoctorArgs),
     Drain(control::DrainArgs),
     UpgradeHost(control::UpgradeHostArgs),
     Completions(generate::CompletionsArgs),
     Man(generate::ManArgs),
+    Reference(reference::ReferenceArgs),
     Version(version::VersionArgs),
     Worker(worker::WorkerArgs),
     Leash(leash::LeashArgs),
@@ -135,9 +139,11 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::logs(&args),
         Command::LogLevel(args) => control::log_level(&args),
         Command::WaitReady(args) => control::wait_ready(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Drain(args) => control::drain(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::Man(args) => generate::man(&args),
+        Command::Reference(_) => reference::reference(),
         Command::Version(args) => version::version(&args),
         Command::UpgradeHost(args) => control::upgrade_host(&args),
         Command::Resume(args) => run::resume(args),

@@ -7,12 +7,14 @@
 
 mod control;
 mod effective;
+pub mod hooks;
 mod http_client;
 mod layers;
 mod limits;
 mod listen_address;
 mod log;
 mod plugins;
+pub mod reference;
 mod references;
 pub mod settings;
 mod source;
@@ -87,6 +89,8 @@ pub struct Config {
     pub http_client: crate::http_client::Settings,
     /// Why its roots of trust are fewer than the operator wants; only in a worker.
     pub roots_problem: Option<String>,
+    /// Who hears of what happens to plugins.
+    pub hooks: hooks::HooksConfig,
     /// What is logged, how, and where to.
     pub log: LogConfig,
     /// Where operators and probes are answered beside the control socket.
@@ -303,6 +307,7 @@ impl Config {
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let limits = limits::read(&mut layers, blocking_threads);
         let (http_client, roots_problem) = http_client::read(&mut layers, files);
+        let hooks = hooks::read(&mut layers);
         let log = log::read(&mut layers);
         let control = control::read(&mut layers);
         let require = control::read_require(&mut layers);
@@ -378,6 +383,7 @@ impl Config {
                 limits,
                 http_client,
                 roots_problem,
+                hooks,
                 log,
                 control,
                 require,

@@ -9,6 +9,7 @@
 mod connect;
 mod error;
 mod exchange;
+mod post;
 mod response;
 mod roots;
 
@@ -37,6 +38,7 @@ use connect::{Connector, Room};
 use error::Failed;
 use exchange::Exchange;
 
+pub use post::check_url;
 pub use roots::check_roots;
 
 /// Bytes of a response's head, and headers in it, at most.

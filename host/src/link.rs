@@ -22,7 +22,7 @@ use tokio::{io::Interest, net::UnixDatagram};
 
 use crate::{
     crash::{KnownGeneration, Mapping, Quarantined},
-    plugin::{disabled::DisabledPlugin, log_levels::LogLevels},
+    plugin::{disabled::DisabledPlugin, event::PluginEvent, log_levels::LogLevels},
     server::handover::{MAX_BYTES_ALONG, Passed},
 };
 
@@ -161,6 +161,8 @@ pub enum ToSupervisor {
     },
     /// What plugins leave to the worker that has taken over. Descriptor: a file of states.
     States,
+    /// Something has happened to a plugin.
+    Event(PluginEvent),
     /// Something that a later release says.
     #[serde(other)]
     Unknown,

@@ -30,6 +30,7 @@ pub mod lock;
 pub mod package;
 pub mod signature;
 pub mod disabled;
+pub mod event;
 pub mod elf;
 pub mod metadata;
 pub mod schema;

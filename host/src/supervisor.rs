@@ -12,6 +12,7 @@ mod disabled;
 pub mod estate;
 mod hearing;
 mod held;
+mod hooks;
 mod post_mortem;
 mod processes;
 mod readiness;
@@ -55,6 +56,7 @@ use child::{Child, FromWorker, Recipe};
 use disabled::Disabled;
 use estate::Estate;
 use held::HeldConnections;
+use hooks::Hooks;
 use service_manager::Announcer;
 
 pub use child::COMMAND;
@@ -229,6 +231,8 @@ struct Supervisor {
     levels: Levels,
     /// What operators want to have logged, where that is not what is configured.
     wanted_levels: Option<LogLevels>,
+    /// Tells operators' hooks.
+    hooks: Hooks,
     /// Tells the service manager, where one has started the host.
     announcer: Option<Announcer>,
     /// Reports of deaths that are being written.
@@ -376,6 +380,7 @@ impl Supervisor {
                 config.limits.quarantine_window,
             ),
             reports: Vec::new(),
+            hooks: Hooks::new(&config),
             disabled,
             levels: host.levels,
             wanted_levels: None,

@@ -43,6 +43,7 @@ use crate::{
     },
     pipeline::{Pipeline, pool::Pool},
     plugin::{
+        event::PluginEvent,
         manager::{Announcement, KeptOut, Manager, Options},
         metadata::{Build, Digest, PluginName},
         permissions::Permissions,
@@ -219,6 +220,8 @@ async fn work(
 
     let (announce, announced) = mpsc::unbounded_channel();
     tokio::spawn(pass_announcements_on(announced, tell.clone()));
+    let (events, happening) = mpsc::unbounded_channel();
+    tokio::spawn(pass_events_on(happening, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
     tokio::spawn(keep_compiled(
         Arc::clone(&compiler),
@@ -236,6 +239,7 @@ async fn work(
             permissions: Permissions::new(config.strict_permissions),
             trust: Arc::clone(&config.trust),
             announce: Some(announce),
+            events: Some(events),
             kept_dir: Some(attachment.start.kept_dir.clone()),
             retired_memory: config.limits.retired_memory as u64,
             metrics: Arc::clone(&metrics),
@@ -360,6 +364,13 @@ async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: 
     while let Some(journal) = renewals.recv().await {
         // Nobody listens only where this process is about to end.
         let _ = tell.send(Told::with(ToSupervisor::Journal, journal));
+    }
+}
+
+/// Tells the supervisor what happens to plugins; its hooks want to know.
+async fn pass_events_on(mut happening: mpsc::UnboundedReceiver<PluginEvent>, tell: Telling) {
+    while let Some(event) = happening.recv().await {
+        let _ = tell.send(ToSupervisor::Event(event).into());
     }
 }
 

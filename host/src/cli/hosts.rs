@@ -47,16 +47,16 @@ pub(super) struct Host {
 pub(super) struct Which {
     /// The address that the host listens on [default: $APISIX_LISTEN_ADDRESS, or the only host that runs]
     #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
+    pub(super) listen: Option<String>,
     /// The host's plugin directory, in place of its address
     #[arg(long, value_name = "DIR", conflicts_with = "listen")]
-    plugin_dir: Option<PathBuf>,
+    pub(super) plugin_dir: Option<PathBuf>,
     /// The host's --runtime-dir, where it was given one
     #[arg(long, value_name = "DIR")]
-    runtime_dir: Option<String>,
+    pub(super) runtime_dir: Option<String>,
     /// The control socket itself, or the IP:PORT of --control-listen, in place of the three above
     #[arg(long, value_name = "PATH|IP:PORT", conflicts_with_all = ["listen", "plugin_dir", "runtime_dir"])]
-    control: Option<String>,
+    pub(super) control: Option<String>,
     /// File with the token for the IP:PORT of --control
     #[arg(long, value_name = "FILE", requires = "control")]
     control_token_file: Option<PathBuf>,
@@ -108,9 +108,10 @@ impl NotFound {
 }
 
 /// A host that runs.
-struct Running {
-    target: Target,
-    facts: Value,
+pub(super) struct Running {
+    pub(super) target: Target,
+    /// What it says of itself.
+    pub(super) facts: Value,
 }
 
 pub(super) fn hosts(args: &HostsArgs) -> u8 {
@@ -242,7 +243,8 @@ pub(super) fn run<T>(asking: impl Future<Output = T>) -> Result<T, String> {
         .map_err(|error| error.to_string())
 }
 
-fn runtime_dir_of(
+/// Where the hosts of this user have their directories.
+pub(super) fn runtime_dir_of(
     runtime_dir: Option<&str>,
     environment: &Environment,
 ) -> Result<PathBuf, NotFound> {
@@ -254,7 +256,7 @@ fn runtime_dir_of(
 }
 
 /// Every host that answers below a runtime directory, by address.
-async fn running_below(parent: &Path) -> Vec<Running> {
+pub(super) async fn running_below(parent: &Path) -> Vec<Running> {
     let entries = fs::read_dir(parent).into_iter().flatten();
     let sockets = entries
         .filter_map(Result::ok)
@@ -280,7 +282,7 @@ async fn running_below(parent: &Path) -> Vec<Running> {
     found
 }
 
-fn has_plugin_dir(facts: &Value, wanted: &Path) -> bool {
+pub(super) fn has_plugin_dir(facts: &Value, wanted: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let of_host = facts["plugin_dir"].as_str().unwrap_or_default();
     real(Path::new(of_host)) == real(wanted)

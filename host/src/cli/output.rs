@@ -86,6 +86,10 @@ impl Paint {
         self.in_style("31", text)
     }
 
+    pub(super) fn doubtful(self, text: &str) -> String {
+        self.in_style("33", text)
+    }
+
     pub(super) fn dim(self, text: &str) -> String {
         self.in_style("2", text)
     }

@@ -124,7 +124,7 @@ impl Effective {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for table in ["", "http_client", "limits", "log", "control"] {
+        for table in ["", "http_client", "limits", "hooks", "log", "control"] {
             if !table.is_empty() {
                 writeln!(f, "\n[{table}]")?;
             }

@@ -5,6 +5,7 @@
 //! from these entries, so that they cannot disagree. This module never reads a source and never
 //! judges a value.
 
+pub mod hooks;
 mod log;
 mod trust;
 
@@ -581,7 +582,7 @@ pub const REQUIRE: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 52] = [
+pub const ALL: [&Setting; 64] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -630,6 +631,18 @@ pub const ALL: [&Setting; 52] = [
     &LOG_ROTATION,
     &LOG_KEEP_FILES,
     &ACCESS_LOG,
+    &hooks::HOOK_ALL,
+    &hooks::HOOK_LOAD,
+    &hooks::HOOK_UPGRADE,
+    &hooks::HOOK_REFUSED,
+    &hooks::HOOK_ROLLBACK,
+    &hooks::HOOK_REMOVE,
+    &hooks::HOOK_CRASH,
+    &hooks::HOOK_QUARANTINE,
+    &hooks::HOOK_LIFT,
+    &hooks::HOOK_DISABLE,
+    &hooks::HOOK_ENABLE,
+    &hooks::HOOK_TIMEOUT,
     &CONTROL_LISTEN,
     &CONTROL_TOKEN_FILE,
     &TELEMETRY_LISTEN,

@@ -4,7 +4,7 @@
 //! works here as far as it can. This module never opens a connection, and never changes a table:
 //! an edited file is a new one.
 
-mod document;
+pub(crate) mod document;
 mod matching;
 mod read;
 pub mod watch;

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Who is calling, where the plugin does not say.
-const USER_AGENT: &str = concat!("plugin-host/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("plugin-host/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that belong to a connection and not to a request: the client's own.
 const OF_CONNECTIONS: [&str; 9] = [
@@ -259,7 +259,7 @@ fn was_used(error: &legacy::Error) -> bool {
 }
 
 /// The parts of an absolute URL, and what may be said of it.
-fn read_url(url: &str) -> Result<(Uri, Server), Failed> {
+pub(super) fn read_url(url: &str) -> Result<(Uri, Server), Failed> {
     let wrong = |what: &str| Failed::Request(what.to_owned());
     // A fragment is nobody's business but a browser's.
     let url = url.split('#').next().unwrap_or_default();

@@ -33,6 +33,7 @@ use tokio::{
 
 use super::{
     discovery::{Candidate, Discovery, Problem, discover_trusted},
+    event::PluginEvent,
     metadata::PluginName,
     permissions::Permissions,
     registry::{Generation, Missing, Registry, Requested, Snapshot},
@@ -91,6 +92,8 @@ pub struct Options {
     pub trust: Arc<Trust>,
     /// Who hears of each library before it is opened, and is waited for.
     pub announce: Option<mpsc::UnboundedSender<Announcement>>,
+    /// Who hears of what happens to plugins.
+    pub events: Option<mpsc::UnboundedSender<PluginEvent>>,
     /// A directory that outlives this process, for what the next one has to know; none where there
     /// is no next one.
     pub kept_dir: Option<PathBuf>,
@@ -137,6 +140,7 @@ pub struct Announcement {
 ///         permissions: Permissions::new(false),
 ///         trust: Arc::default(),
 ///         announce: None,
+///         events: None,
 ///         kept_dir: None,
 ///         retired_memory: u64::MAX,
 ///         metrics: Arc::default(),

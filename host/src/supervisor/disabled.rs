@@ -42,6 +42,11 @@ impl Disabled {
         &self.list
     }
 
+    /// Whether a plugin is in it.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.list.iter().any(|plugin| plugin.name.as_str() == name)
+    }
+
     /// Adds a plugin that is not in it.
     ///
     /// # Errors

@@ -68,6 +68,9 @@ impl Supervisor {
                     heir.child.tell_with(ToWorker::States, Vec::new(), states);
                 }
             }
+            // What one that only stands by has loaded has been told by the one that serves.
+            ToSupervisor::Event(event) if self.is_in_service(number) => self.hooks.tell(event),
+            ToSupervisor::Event(_) => {}
             ToSupervisor::Unknown => {}
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)
@@ -95,6 +98,12 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Whether a worker serves, or did until just now.
+    fn is_in_service(&self, number: u32) -> bool {
+        let phase = self.workers.get(&number).map(|worker| worker.phase);
+        matches!(phase, Some(Phase::Serving | Phase::Leaving(_)))
     }
 
     /// A worker has a journal, or a new one in place of the one before.

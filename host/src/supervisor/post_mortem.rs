@@ -4,7 +4,10 @@
 use std::{fs, process::ExitStatus, thread, time::Instant};
 
 use super::{Supervisor, Worker, held::Left};
-use crate::crash::{self, Autopsy, Blamed, Counted, Culprit, KilledFor};
+use crate::{
+    crash::{self, Autopsy, Blamed, Counted, Culprit, KilledFor, Report},
+    plugin::event::{EventKind, PluginEvent},
+};
 
 /// Where the reports lie, below the directory of the listen address: they outlive the host.
 pub(super) const REPORTS: &str = "crashes";
@@ -40,6 +43,7 @@ impl Supervisor {
             connections_saved = left.alive.len(),
             "a worker has died; a report follows"
         );
+        self.hooks.tell(event_of(&report));
         if let Some(blamed) = &report.blamed {
             self.count(blamed);
         }
@@ -74,6 +78,16 @@ impl Supervisor {
             Counted::Quarantined => {
                 // They would load it.
                 self.discard_spares();
+                let event = PluginEvent {
+                    reason: Some("it has ended too many workers".to_owned()),
+                    ..PluginEvent::now(EventKind::Quarantine)
+                };
+                let Culprit {
+                    name,
+                    version,
+                    digest,
+                } = &culprit;
+                self.hooks.tell(event.about(name, version, digest));
                 tracing::error!(
                     plugin = culprit.name,
                     version = culprit.version,
@@ -85,5 +99,19 @@ impl Supervisor {
             }
             Counted::Already => {}
         }
+    }
+}
+
+/// A death, for hooks: with the plugin where it is known whose doing it was.
+fn event_of(report: &Report) -> PluginEvent {
+    let event = PluginEvent {
+        at: report.at.clone(),
+        reason: Some(report.to_string()),
+        ..PluginEvent::now(EventKind::Crash)
+    };
+    let blamed = report.blamed.as_ref();
+    match blamed.and_then(|blamed| blamed.generation.known.as_ref()) {
+        Some(known) => event.about(&known.name, &known.version, &known.digest),
+        None => event,
     }
 }

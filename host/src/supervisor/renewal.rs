@@ -130,6 +130,7 @@ impl Supervisor {
         }
         self.renewing = None;
         tracing::info!(program = %self.program.display(), "becoming the next release");
+        self.hooks.take_leave();
         let error = match self.leave() {
             Ok(never) => match never {},
             Err(error) => error,

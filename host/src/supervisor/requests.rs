@@ -7,7 +7,12 @@ use utoipa::ToSchema;
 use super::{Phase, Supervisor, processes::own_memory, readiness::Readiness};
 use crate::{
     crash::{Culprit, Quarantined},
-    plugin::{disabled::DisabledPlugin, log_levels::LogLevels, manager::utc_of},
+    plugin::{
+        disabled::DisabledPlugin,
+        event::{EventKind, PluginEvent},
+        log_levels::LogLevels,
+        manager::utc_of,
+    },
     shared_memory::connections::State,
 };
 
@@ -139,16 +144,52 @@ impl Supervisor {
                 let _ = asked.send(self.begin_to_renew());
             }
             Request::Lift { plugin, done } => {
-                self.quarantine.lift(&plugin);
+                for lifted in self.quarantine.lift(&plugin) {
+                    let Culprit {
+                        name,
+                        version,
+                        digest,
+                    } = lifted.culprit;
+                    let event = PluginEvent::now(EventKind::Lift);
+                    self.hooks.tell(event.about(name, version, digest));
+                }
                 let _ = done.send(());
             }
             Request::Disable { plugin, done } => {
-                let _ = done.send(self.disabled.add(plugin));
+                let event = PluginEvent {
+                    plugin: Some(plugin.name.to_string()),
+                    by: Some(plugin.by.clone()),
+                    ..PluginEvent::now(EventKind::Disable)
+                };
+                let is_news = !self.disabled.has(plugin.name.as_str());
+                let written = self.disabled.add(plugin);
+                if is_news && written.is_ok() {
+                    self.hooks.tell(event);
+                }
+                let _ = done.send(written);
             }
             Request::Enable { plugin, done } => {
-                let _ = done.send(self.disabled.remove(&plugin));
+                let is_news = self.disabled.has(&plugin);
+                let written = self.disabled.remove(&plugin);
+                if is_news && written.is_ok() {
+                    self.hooks.tell(PluginEvent {
+                        plugin: Some(plugin),
+                        ..PluginEvent::now(EventKind::Enable)
+                    });
+                }
+                let _ = done.send(written);
             }
             Request::Quarantine { culprit, by, done } => {
+                let event = PluginEvent {
+                    by: Some(by.clone()),
+                    ..PluginEvent::now(EventKind::Quarantine)
+                };
+                let Culprit {
+                    name,
+                    version,
+                    digest,
+                } = &culprit;
+                self.hooks.tell(event.about(name, version, digest));
                 self.quarantine.put(culprit, by);
                 let _ = done.send(());
             }

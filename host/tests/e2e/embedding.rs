@@ -78,6 +78,7 @@ impl Embedded {
             permissions: Permissions::new(false),
             trust: Arc::default(),
             announce: None,
+            events: None,
             kept_dir: None,
             retired_memory: u64::MAX,
             metrics: Arc::default(),

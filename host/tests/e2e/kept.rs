@@ -76,6 +76,7 @@ impl Directories {
             metrics: Arc::default(),
             http_client: HttpClient::new(Settings::default()),
             announce: None,
+            events: None,
         }
     }
 

@@ -382,6 +382,45 @@ fn the_recipes_of_the_cookbook_are_cut_from_the_templates() {
     expect_none("a recipe shows what `plugin-host new` makes", findings);
 }
 
+#[test]
+fn what_troubleshooting_quotes_is_what_the_program_says() {
+    let page = &file("docs/troubleshooting.md").text;
+    // As it is said: a text that goes on in the next line is one.
+    let sources: Vec<_> = rust_below(&["host/src/"])
+        .map(|file| joined_texts(&file.text))
+        .collect();
+    let quotes: Vec<_> = page
+        .split("\n## ")
+        .flat_map(|section| section.lines().filter(|line| line.starts_with("| ")))
+        .flat_map(|row| markdown::code_spans(row[2..].split(" | ").next().unwrap()))
+        .filter(|quote| quote.contains(' ') && !quote.starts_with("plugin-host "))
+        .collect();
+    assert!(quotes.len() > 30, "{quotes:?}");
+    let is_said = |part: &str| sources.iter().any(|source| source.contains(part));
+    let unknown = quotes
+        .iter()
+        .filter(|quote| !quote.split("...").map(str::trim).all(is_said))
+        .map(|quote| format!("nobody says `{quote}`"));
+    expect_none("symptoms are quoted as they are seen", unknown);
+}
+
+/// A source in which texts over several lines are on one.
+fn joined_texts(source: &str) -> String {
+    let mut joined = String::new();
+    for piece in source.split("\\\n") {
+        joined.push_str(match joined.is_empty() {
+            true => piece,
+            false => piece.trim_start(),
+        });
+    }
+    joined
+}
+
+#[test]
+fn a_text_over_two_lines_is_found_as_one() {
+    assert_eq!(joined_texts("a \\\n    b\nc"), "a b\nc");
+}
+
 /// Whether each piece of an excerpt, apart from blank lines between pieces, is in the source.
 fn is_cut_from(shown: &str, source: &str) -> bool {
     let pieces = || shown.trim_end().split("\n\n");

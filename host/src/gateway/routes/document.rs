@@ -9,19 +9,19 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 /// Lists and maps within each other, at most.
-pub(super) const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// One value and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Its line, from 1; of a field the line of its name.
-    pub(super) line: usize,
-    pub(super) value: Value,
+    pub(crate) line: usize,
+    pub(crate) value: Value,
 }
 
 /// A value. Maps keep their order; no field occurs twice.
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i64),
@@ -33,9 +33,9 @@ pub(super) enum Value {
 
 /// The document is no YAML, or none that is read here.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub(crate) struct Problem {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
 /// What is open while its parts are read.
@@ -55,7 +55,7 @@ enum Parts {
 }
 
 /// Reads the first document of a text; one without content is [`Value::Null`].
-pub(super) fn parse(text: &str) -> Result<Node, Problem> {
+pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
     let mut parser = Parser::new_from_str(text);
     let mut open: Vec<Open> = Vec::new();
     let mut anchors: HashMap<usize, Node> = HashMap::new();
@@ -144,7 +144,7 @@ impl Parts {
 
 impl Value {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "a truth value",

@@ -1,8 +1,17 @@
-//! How often what serves has changed in this process, and how: for metrics.
+//! How often what serves has changed in this process, and how, for metrics; and each change for those who
+//! want to hear of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Manager;
+use super::{LoadError, Manager};
+use crate::plugin::{
+    event::{EventKind, PluginEvent},
+    metadata::Build,
+    registry::{Generation, cut},
+};
+
+/// Bytes of a reason that is told.
+const MAX_REASON_BYTES: usize = 4_096;
 
 /// How what serves can change, or fail to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +60,31 @@ impl Changes {
 }
 
 impl Manager {
+    /// Tells of a change: a build in place of what served, or none where it was refused.
+    pub(super) fn tell(
+        &self,
+        kind: EventKind,
+        build: Build,
+        before: Option<&Generation>,
+        refused: Option<&LoadError>,
+    ) {
+        let Some(events) = &self.options.events else {
+            return;
+        };
+        // That it is disabled, or in quarantine, has been told.
+        if refused.is_some_and(LoadError::is_kept_out) {
+            return;
+        }
+        let event = PluginEvent::now(refused.map_or(kind, |_| EventKind::Refused));
+        let event = PluginEvent {
+            previous: before.map(|before| before.version().to_string()),
+            reason: refused.map(|error| cut(error.to_string(), MAX_REASON_BYTES)),
+            ..event.about(build.name, build.version, build.digest)
+        };
+        // Nobody hears it only where this process ends.
+        let _ = events.send(event);
+    }
+
     /// How often what serves has changed in each way.
     pub fn changes(&self) -> [(Change, u64); Change::ALL.len()] {
         Change::ALL.map(|change| {

@@ -39,6 +39,12 @@ impl LoadError {
     pub fn is_disabled(&self) -> bool {
         matches!(self.cause, LoadErrorCause::Disabled(_))
     }
+
+    /// Whether it was known before anything was tried: it is disabled, or in quarantine.
+    pub fn is_kept_out(&self) -> bool {
+        let quarantined = matches!(self.cause, LoadErrorCause::Quarantined(_));
+        quarantined || self.is_disabled()
+    }
 }
 
 /// Why a plugin could not be loaded.

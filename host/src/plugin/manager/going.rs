@@ -8,7 +8,10 @@ use super::{
     error::RollbackError,
     slot::{Slot, Stored},
 };
-use crate::plugin::registry::{Generation, Missing, Requested};
+use crate::plugin::{
+    event::EventKind,
+    registry::{Generation, Missing, Requested},
+};
 
 impl Manager {
     /// Takes every version of a plugin out of service; its routes fail closed. Calls that have begun
@@ -42,7 +45,13 @@ impl Manager {
             // Its files are new when they come back.
             slot.given.lock().tried = None;
         }
-        self.unload_from(slot, |_| true).await > 0
+        let serving = slot.as_ref();
+        let serving = serving.and_then(|slot| slot.given.lock().serving.clone());
+        let is_unloaded = self.unload_from(slot, |_| true).await > 0;
+        if let (true, Some(gone)) = (is_unloaded, serving) {
+            self.tell(EventKind::Remove, gone.origin().build(), None, None);
+        }
+        is_unloaded
     }
 
     pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
@@ -119,11 +128,14 @@ impl Manager {
         let previous =
             previous.ok_or_else(|| RollbackError::NothingBefore(requested.to_owned()))?;
         let candidate = previous.candidate().map_err(RollbackError::Copy)?;
+        let (before, build) = (slot.given.lock().serving.clone(), candidate.build());
         let loaded = self.replace(slot, candidate, vetoes, None).await;
         self.changes.count(match &loaded {
             Ok(_) => Change::RolledBack,
             Err(_) => Change::Refused,
         });
+        let error = loaded.as_ref().err();
+        self.tell(EventKind::Rollback, build, before.as_deref(), error);
         self.keep().await;
         Ok(loaded?)
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     plugin::{
         discovery::Candidate,
+        event::EventKind,
         kept::Attempt,
         metadata::PluginName,
         registry::{Generation, cut},
@@ -55,13 +56,18 @@ impl Manager {
     ) -> Result<Arc<Generation>, LoadError> {
         let slot = self.slot(&candidate.place);
         let files = candidate.files();
-        let nothing_served = slot.given.lock().serving.is_none();
+        let (before, build) = (slot.given.lock().serving.clone(), candidate.build());
         let loaded = self.replace(&slot, candidate, vetoes, awaited).await;
         self.changes.count(match &loaded {
-            Ok(_) if nothing_served => Change::Loaded,
+            Ok(_) if before.is_none() => Change::Loaded,
             Ok(_) => Change::Upgraded,
             Err(_) => Change::Refused,
         });
+        let kind = match before {
+            None => EventKind::Load,
+            Some(_) => EventKind::Upgrade,
+        };
+        self.tell(kind, build, before.as_deref(), loaded.as_ref().err());
         slot.given.lock().tried = Some(files);
         self.keep().await;
         loaded

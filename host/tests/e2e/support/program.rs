@@ -20,6 +20,15 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// What [`Host::ask`](super::Host::ask) gives.
+    pub(crate) fn from_ask((code, stdout, stderr): (i32, String, String)) -> Self {
+        Self {
+            code,
+            stdout,
+            stderr,
+        }
+    }
+
     /// The output of `--json`.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
