@@ -106,6 +106,8 @@ pub struct Token {
     prepared: Arc<Prepared>,
     /// Milliseconds since the table was made.
     last_used: AtomicU64,
+    /// Whether other workers get to know it.
+    outlives: bool,
     meaning: Meaning,
 }
 
@@ -309,18 +311,31 @@ impl Tokens {
         {
             return Some(number);
         }
-        let number = loop {
-            let number = making.numbers.next()?;
-            // After four billion of them, one may still be alive.
-            if self.table.read().get(number).is_none() {
-                break number;
-            }
-        };
-        self.add(&mut making, number, prepared, now);
+        let number = self.free_number(&mut making)?;
+        self.add(&mut making, number, prepared, true, now);
         if let Some(keeping) = &mut making.keeping {
             self.renew_overgrown(keeping);
         }
         Some(number)
+    }
+
+    /// A new token that no other worker gets to know: for calls of this host's own, which end with
+    /// their worker at the latest. Otherwise as [`Tokens::prepare`].
+    pub fn lend(&self, prepared: Prepared, now: Instant) -> Option<u32> {
+        let mut making = self.making.lock();
+        let number = self.free_number(&mut making)?;
+        self.add(&mut making, number, prepared, false, now);
+        Some(number)
+    }
+
+    fn free_number(&self, making: &mut Making) -> Option<u32> {
+        loop {
+            let number = making.numbers.next()?;
+            // After four billion of them, one may still be alive.
+            if self.table.read().get(number).is_none() {
+                return Some(number);
+            }
+        }
     }
 
     fn known(&self, prepared: &Prepared, now: Instant) -> Option<u32> {
@@ -330,8 +345,15 @@ impl Tokens {
         Some(token.number)
     }
 
-    fn add(&self, making: &mut Making, number: u32, prepared: Prepared, now: Instant) {
-        if let Some(keeping) = &mut making.keeping {
+    fn add(
+        &self,
+        making: &mut Making,
+        number: u32,
+        prepared: Prepared,
+        outlives: bool,
+        now: Instant,
+    ) {
+        if let (Some(keeping), true) = (&mut making.keeping, outlives) {
             keeping.append(number, &prepared);
         }
         making.made += 1;
@@ -340,6 +362,7 @@ impl Tokens {
             order: making.made,
             prepared: Arc::new(prepared),
             last_used: AtomicU64::new(self.millis(now)),
+            outlives,
             meaning: Meaning::new(),
         });
         self.table.write().add(Arc::clone(&token), self.bounds);
@@ -350,6 +373,7 @@ impl Tokens {
     fn renew_overgrown(&self, keeping: &mut Keeping) {
         if keeping.is_overgrown() {
             let mut live = self.live();
+            live.retain(|token| token.outlives);
             live.sort_unstable_by_key(|token| token.order);
             keeping.renew(&live);
         }
@@ -366,7 +390,7 @@ impl Tokens {
     ) -> bool {
         let read = journal.read(|number, prepared| {
             if self.table.read().get(number).is_none() {
-                self.add(making, number, prepared, now);
+                self.add(making, number, prepared, true, now);
                 *taken_over += 1;
             }
         });

@@ -4,7 +4,7 @@
 //!
 //! The calls themselves come in like every other one, through the socket of the gateway. A trial's
 //! tokens have keys of their own, so that no configuration, and no state that hangs on one, is shared
-//! with a live route. Configurations never leave the worker.
+//! with a live route; no other worker gets to know them. Configurations never leave the worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -112,7 +112,7 @@ pub async fn begin(tokens: &Tokens, wanted: Wanted) -> Result<Begun, Refused> {
     // The whole chain first: where that cannot run, nothing of it does.
     for count in (1..=count).rev() {
         let number = tokens
-            .prepare(first(count), Instant::now())
+            .lend(first(count), Instant::now())
             .ok_or_else(|| Refused::unavailable("every token of this host has been given"))?;
         begun.tokens.insert(0, number);
         if begun.plugins.is_empty() {

@@ -18,6 +18,7 @@ use std::{
 };
 
 use axum::{Json, extract::State};
+use plugin_proto::err::Code;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -463,6 +464,10 @@ fn why(error: &ClientError) -> String {
         ClientError::Closed | ClientError::Io(_) => {
             format!("{error}: /v1/crashes tells whether the worker has died of it")
         }
+        ClientError::Refused {
+            code: Some(Code::ConfTokenNotFound),
+            ..
+        } => "another worker has taken over meanwhile: try again".to_owned(),
         ClientError::Refused { .. } => {
             format!("{error}; the log tells why, or a crash report does")
         }
