@@ -162,7 +162,7 @@ pub enum ToSupervisor {
     /// What plugins leave to the worker that has taken over. Descriptor: a file of states.
     States,
     /// Something has happened to a plugin.
-    Event(PluginEvent),
+    Event(Box<PluginEvent>),
     /// Something that a later release says.
     #[serde(other)]
     Unknown,

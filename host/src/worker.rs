@@ -370,7 +370,7 @@ async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: 
 /// Tells the supervisor what happens to plugins; its hooks want to know.
 async fn pass_events_on(mut happening: mpsc::UnboundedReceiver<PluginEvent>, tell: Telling) {
     while let Some(event) = happening.recv().await {
-        let _ = tell.send(ToSupervisor::Event(event).into());
+        let _ = tell.send(ToSupervisor::Event(Box::new(event)).into());
     }
 }
 

@@ -14,7 +14,10 @@ mod processes;
 mod show;
 mod socket;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use clap::Args;
 
@@ -25,7 +28,7 @@ use super::{
 };
 use crate::{
     config::{Config, Environment, Flags, ListenAddress},
-    plugin::check,
+    plugin::{check, signature::Trust},
 };
 use finding::{Area, Level, Report};
 use gateway::Gateway;
@@ -250,26 +253,28 @@ fn nobody_runs(
         "no host runs",
         ["every route with an ext-plugin answers 503", next],
     );
-    let configured = || Config::plugins(&Flags::new(), environment).ok();
-    let directory = args.host.which.plugin_dir.clone();
-    let directory = directory
-        .or_else(|| starts.map(|config| config.plugin_dir.clone()))
-        .or_else(|| configured().map(|plugins| plugins.directory));
-    let Some(directory) = directory else {
+    let configured = match starts {
+        Some(config) => Some((config.plugin_dir.clone(), Arc::clone(&config.trust))),
+        None => Config::plugins(&Flags::new(), environment)
+            .ok()
+            .map(|plugins| (plugins.directory, plugins.trust)),
+    };
+    let Some((directory, trust)) = configured else {
         return;
     };
+    let directory = args.host.which.plugin_dir.clone().unwrap_or(directory);
     let Some(own) = Identity::of_process(std::process::id()) else {
         return;
     };
     host::readable(&directory, &own, report);
     if directory.is_dir() {
-        files(&directory, report);
+        files(&directory, &trust, report);
     }
 }
 
 /// What a host would say of the files of its plugin directory; none of them is loaded.
-fn files(directory: &Path, report: &mut Report) {
-    let (_, discovery) = check::look(directory);
+fn files(directory: &Path, trust: &Arc<Trust>, report: &mut Report) {
+    let (_, discovery) = check::look(directory, trust);
     for found in &discovery.found {
         let metadata = &found.metadata;
         let found = format!(

@@ -69,7 +69,7 @@ impl Supervisor {
                 }
             }
             // What one that only stands by has loaded has been told by the one that serves.
-            ToSupervisor::Event(event) if self.is_in_service(number) => self.hooks.tell(event),
+            ToSupervisor::Event(event) if self.is_in_service(number) => self.hooks.tell(*event),
             ToSupervisor::Event(_) => {}
             ToSupervisor::Unknown => {}
             ToSupervisor::Left => {
