@@ -28,10 +28,11 @@ mean, are in the OpenAPI description of the host): one object with
                place, library, digest, signature: {state, key_id, signer, comment,
                expires, reason}, build: {abi, plugin_abi, compiler, target}, execution,
                failure_policy, configurations, calls: {calls, errors, panics, missed_deadlines,
-               misuses, without_thread, without_room}, last_failure: {at, route, request_id,
-               reason}, previous, last_tried, last_error, history: [{at, version, digest,
-               outcome, error}]}; state is serving, loading, failed, disabled, quarantined or
-               unloaded; serving is null where nothing serves
+               misuses, without_thread, without_room}, duration: {count, sum_seconds,
+               p50_seconds, p99_seconds}, last_failure: {at, route, request_id, reason}, previous,
+               last_tried, last_error, history: [{at, version, digest, outcome, error}]};
+               state is serving, loading, failed, disabled, quarantined or unloaded; serving is
+               null where nothing serves
   problems     [{path, problem, signature}]: what keeps files of the directory from being tried at all
   quarantined  [{name, version, digest, serving_instead}]
   disabled     [{name, since, by}]";

@@ -342,7 +342,7 @@ pub enum Missing {
     Disabled(PluginName),
     /// Every version that would do is in quarantine.
     #[error(
-        "plugin `{name}` {version} is in quarantine, because worker processes have died in it: put \
+        "plugin `{name}` {version} is in quarantine, because worker processes have died in it, or an operator said so: put \
          another build into the plugin directory, or let it try again with `plugin-host lift {name}`"
     )]
     Quarantined {

@@ -90,7 +90,7 @@ pub enum LoadErrorCause {
 
 fn quarantined(name: &PluginName) -> String {
     format!(
-        "it is in quarantine, because worker processes have died in it: put another build there, \
+        "it is in quarantine, because worker processes have died in it, or an operator said so: put another build there, \
          or let it try again with `plugin-host lift {name}`"
     )
 }

@@ -256,7 +256,7 @@ impl Manager {
                     plugin = %build.build.name,
                     version = %build.build.version,
                     digest = %build.build.digest,
-                    "in quarantine, because worker processes have died in it: what served before \
+                    "in quarantine, because worker processes have died in it, or an operator said so: what served before \
                      serves in its place, or its routes fail closed"
                 );
                 given.quarantine(Stored::found(found));
