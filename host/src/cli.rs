@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod dev;
 mod doctor;
+mod exec;
 mod gateway;
 mod generate;
 mod hosts;
@@ -53,6 +54,7 @@ struct Cli {
 enum Command {
     Run(run::RunArgs),
     Call(Box<call::CallArgs>),
+    Exec(exec::ExecArgs),
     New(new::NewArgs),
     Dev(dev::DevArgs),
     Gateway(gateway::GatewayArgs),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
+        Command::Exec(args) => exec::exec(&args),
         Command::New(args) => new::new(&args),
         Command::Dev(args) => dev::dev(&args),
         Command::Gateway(args) => gateway::gateway(&args),

@@ -5,7 +5,7 @@
 //! is the worker's. Here is what both share: who asks and whether they may (`access`, `caller`), how
 //! requests come in (`listener`, `extract`), how they are refused (`problem`), and the client's side
 //! (`client`). `console` is the page for browsers. Nothing of a call is ever touched; a `trial` makes
-//! calls of its own.
+//! calls of its own, and `execute` has a plugin do something beside them.
 //!
 //! `docs/control-api.md` tells of every resource; the host serves an OpenAPI description of them,
 //! which a test compares with what it really answers.
@@ -14,6 +14,7 @@ pub mod access;
 pub mod caller;
 pub mod client;
 pub mod console;
+pub mod execute;
 pub mod extract;
 pub mod listener;
 pub mod problem;

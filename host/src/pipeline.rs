@@ -11,6 +11,7 @@
 pub mod bill;
 pub mod call;
 pub mod chain;
+pub mod execute;
 pub mod fields;
 pub mod gateway;
 pub mod pool;
@@ -27,9 +28,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::FutureExt;
 use tokio::time::Instant;
 
-use plugin_abi::abi::{FfiFuture, Outcome, ReplyParts, Verdict};
+use plugin_abi::abi::{Failure, FfiFuture, Outcome, ROption, ReplyParts, Verdict};
 
 use self::{
     bill::NoRoom,
@@ -119,6 +121,15 @@ pub enum FailureReason {
 }
 
 impl FailureReason {
+    fn no_thread(pool: &Pool, waited: Duration) -> Self {
+        let pool = pool.in_use();
+        Self::NoThread {
+            waited,
+            threads: pool.threads,
+            stuck: pool.stuck,
+        }
+    }
+
     fn outcome(&self) -> PartOutcome {
         match self {
             Self::Error(_) => PartOutcome::Error,
@@ -434,12 +445,7 @@ impl Course {
             }
             Ended::Deadline => FailureReason::Deadline(self.deadline - self.began),
             Ended::NoThread => {
-                let pool = pipeline.pool.in_use();
-                FailureReason::NoThread {
-                    waited: self.deadline - self.began,
-                    threads: pool.threads,
-                    stuck: pool.stuck,
-                }
+                FailureReason::no_thread(&pipeline.pool, self.deadline - self.began)
             }
             Ended::GatewayGone => return Ok(Part::Abandoned),
         };
@@ -515,7 +521,16 @@ async fn run_link<G: Gateway>(
                 // Plugin and configuration stay in use until it has returned, however late.
                 begin_plugin(&configured, phase, call).await
             });
+            let future = future.map(|ended| ended.unwrap_or_else(failed));
             drive(future, false, questions, gateway, deadline).await
         }
+    }
+}
+
+/// What a thread has come to that could not run the plugin.
+fn failed(failure: Failure) -> Outcome {
+    Outcome {
+        call: ROption::RNone,
+        verdict: Verdict::Failed(failure),
     }
 }

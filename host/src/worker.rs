@@ -6,6 +6,7 @@
 
 pub mod attachment;
 mod condition;
+mod executions;
 mod inheritance;
 mod standing;
 
@@ -196,7 +197,16 @@ async fn work(
         .listener
         .try_clone()
         .map_err(start("an event loop"))?;
-    let (loops, mut drained) = start_loops(&listener, config.event_loops, &shared, &shutdown)?;
+    let (running, mut drained) = mpsc::channel::<()>(1);
+    let loops = start_loops(
+        &listener,
+        config.event_loops,
+        &shared,
+        &shutdown,
+        &running,
+    )?;
+    let executor = executions::start(&shared, shutdown.clone(), running)
+        .map_err(start("a thread for executions"))?;
     let (give_states, states) = mpsc::unbounded_channel();
     let testament = Testament::new(attachment.start.protocol);
     let orders = Orders {
@@ -207,6 +217,7 @@ async fn work(
         loops,
         shared: Arc::clone(&shared),
         followed,
+        executions: executor.open(),
         states: give_states,
         testament: testament.clone(),
     };
@@ -295,6 +306,7 @@ async fn work(
     }));
     let desk = Desk {
         keeper: requests,
+        executor,
         manager: Arc::clone(&manager),
         tokens: Arc::clone(&tokens),
         pool,
@@ -464,14 +476,14 @@ async fn say_ready(settled: impl Future<Output = ()>, tokens: Arc<Tokens>, tell:
     let _ = tell.send(ToSupervisor::Ready.into());
 }
 
-/// Starts the event loops; the receiver ends when all of them have.
+/// Starts the event loops; each holds `running` until it has ended.
 fn start_loops(
     listener: &UnixListener,
     count: usize,
     shared: &Arc<Shared>,
     shutdown: &watch::Receiver<Shutdown>,
-) -> Result<(Vec<mpsc::UnboundedSender<Given>>, mpsc::Receiver<()>), WorkerError> {
-    let (running, drained) = mpsc::channel::<()>(1);
+    running: &mpsc::Sender<()>,
+) -> Result<Vec<mpsc::UnboundedSender<Given>>, WorkerError> {
     let mut loops = Vec::with_capacity(count);
     for number in 0..count {
         // Bounded by the number of connections.
@@ -491,7 +503,7 @@ fn start_loops(
             })
             .map_err(start("an event loop"))?;
     }
-    Ok((loops, drained))
+    Ok(loops)
 }
 
 fn start_watchdog(
@@ -502,7 +514,7 @@ fn start_watchdog(
 ) -> Result<mpsc::UnboundedReceiver<Finding>, WorkerError> {
     let slots = attachment.threads.clone();
     let options = watchdog::Options {
-        loops: config.event_loops,
+        loops: config.event_loops + executions::LOOPS,
         loop_stall_limit: config.limits.loop_stall_limit,
         stuck_threads: config.limits.stuck_threads,
     };

@@ -6,7 +6,7 @@
 //! - Items are only ever added at the end of a trait or a prefix type, never changed or reordered;
 //!   a snapshot test makes each change a visible diff.
 //! - Closed sets that may grow ([`List`], [`Text`], [`AskStatus`], [`ValueStatus`], [`SpawnStatus`],
-//!   [`MetricKind`], [`LogLevel`]) are numbers with names, not enums, so that a newer library can
+//!   [`MetricKind`], [`LogLevel`] and others) are numbers with names, not enums, so that a newer library can
 //!   meet an older host.
 //! - Nothing unwinds across: the plugin's side catches inside ([`crate::export`]), the host's side
 //!   does not panic.
@@ -18,6 +18,7 @@
 
 mod compatibility;
 mod difference;
+mod execute;
 mod http;
 mod layout;
 
@@ -34,6 +35,10 @@ pub use abi_stable::{
     std_types::{RArc, RBox, ROption, RResult, RSlice, RStr, RString, RVec},
 };
 pub use async_ffi::FfiFuture;
+pub use execute::{
+    ContextObject, ExecuteFailure, ExecuteFailureKind, HostContext, HostContext_TO, HttpText,
+    RespondStatus,
+};
 pub use http::{
     HttpFailure, HttpFailureKind, IncomingObject, IncomingResponse, IncomingResponse_TO,
     OutgoingObject, OutgoingRequest, OutgoingRequest_TO,
@@ -95,6 +100,16 @@ pub trait AbiPlugin: Send + Sync + 'static {
     fn restore_state(&self, state: StateBlob) -> RResult<(), Failure> {
         let _ = state;
         RResult::ROk(())
+    }
+
+    /// Since 1.2: executes what is asked for by name. The context belongs to the future until it
+    /// returns it; it went down with the future where that failed.
+    fn execute(
+        &self,
+        context: ContextObject,
+    ) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
+        drop(context);
+        FfiFuture::new(async { RResult::RErr(ExecuteFailure::unsupported()) })
     }
 }
 

@@ -78,6 +78,10 @@ impl Reply {
     pub fn status(&self) -> u16 {
         self.parts.status
     }
+
+    pub(crate) fn into_parts(self) -> ReplyParts {
+        self.parts
+    }
 }
 
 impl From<StatusCode> for Reply {

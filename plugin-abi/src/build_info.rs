@@ -11,7 +11,7 @@ use std::fmt;
 ///
 /// A host loads a library whose major version equals its own. One with a newer minor version is
 /// loaded where the library uses none of the [`FEATURES`] that came after the host's.
-pub const ABI_VERSION: &str = "1.1.0";
+pub const ABI_VERSION: &str = "1.2.0";
 
 /// What has been added to the ABI since 1.0.0 and a library that uses it cannot do without, by the
 /// names that [`need!`](crate::need) marks it with.

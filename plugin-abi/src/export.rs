@@ -27,10 +27,11 @@ use crate::{
     Load, Plugin, Request, Response, State,
     abi::{
         AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
-        Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
+        ContextObject, ExecuteFailure, ExecuteFailureKind, Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
         PluginObject, ROption, RResult, RSlice, RString, StateBlob, TD_Opaque, Verdict,
     },
     configuration::ConfigSchema,
+    execute::{self, Unsupported},
     logging,
     runtime::{self, Context, Kept},
 };
@@ -270,6 +271,27 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
             plugin.restore_state(&State::from_blob(state))
         })
     }
+
+    fn execute(
+        &self,
+        context: ContextObject,
+    ) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
+        let living = Arc::clone(&self.0);
+        FfiFuture::new(Guarded::new(
+            living.kept.context(),
+            async move {
+                let mut context = execute::Context::new(context);
+                match living.plugin.get().execute(&mut context).await {
+                    Ok(()) => RResult::ROk(context.into_object()),
+                    Err(error) if error.is::<Unsupported>() => {
+                        RResult::RErr(ExecuteFailure::unsupported())
+                    }
+                    Err(error) => RResult::RErr(execution_failed(error_of(&error))),
+                }
+            },
+            |failure| RResult::RErr(execution_failed(failure)),
+        ))
+    }
 }
 
 /// A plugin with one configuration: fields are dropped in this order.
@@ -377,6 +399,16 @@ fn panicked(failure: Failure) -> Outcome {
     Outcome {
         call: ROption::RNone,
         verdict: Verdict::Failed(failure),
+    }
+}
+
+fn execution_failed(failure: Failure) -> ExecuteFailure {
+    ExecuteFailure {
+        kind: match failure.panicked {
+            true => ExecuteFailureKind::PANIC,
+            false => ExecuteFailureKind::ERROR,
+        },
+        message: failure.message,
     }
 }
 

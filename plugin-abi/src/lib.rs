@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Modules in reading order: [`plugin`] (the trait), [`request`], [`response`] and [`action`] (what
-//! its methods see and decide), [`values`] (what plugins leave for one another), [`configuration`],
+//! its methods see and decide), [`execute`] and [`service`] (what is asked for beside them), [`values`] (what plugins leave for one another), [`configuration`],
 //! [`state`] (what one generation leaves to the next), [`time`], [`task`], [`http_client`], [`metrics`]
 //! and [`logging`] (what the host does for a plugin), [`runtime`] (what a plugin's library may bring),
 //! and with the feature `testing` [`testing`] (a gateway for a plugin's tests). Behind them stand
@@ -42,6 +42,7 @@
 pub mod action;
 pub mod ask;
 pub mod configuration;
+pub mod execute;
 pub mod http_client;
 pub mod logging;
 pub mod metrics;
@@ -49,6 +50,7 @@ pub mod plugin;
 pub mod request;
 pub mod response;
 pub mod runtime;
+pub mod service;
 pub mod state;
 pub mod task;
 pub mod time;
@@ -77,6 +79,7 @@ pub use action::{Action, Reply};
 pub use anyhow::{Error, Result};
 pub use ask::AskError;
 pub use configuration::Configuration;
+pub use execute::Context;
 pub use fields::Values;
 pub use http_client::{HttpClient, HttpError, HttpErrorKind};
 pub use plugin::{Load, Plugin};
@@ -92,7 +95,7 @@ pub use values::{RequestValues, RequestValuesMut, ValueError};
 /// lists these two beside `plugin-abi`.
 pub mod prelude {
     pub use crate::{
-        Action, AskError, Configuration, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
+        Action, AskError, Configuration, Context, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
         Request, Response, Runtime, State, export_plugin,
         metrics::{self, Counter, Counters, Gauge, Gauges, Histogram, Histograms},
         task::{self, Task},

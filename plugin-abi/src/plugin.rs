@@ -1,8 +1,8 @@
 //! The trait that a plugin implements, and what it is told when it is loaded.
 //!
 //! A plugin's life: constructed with `Default`, [`Plugin::on_load`] once, then
-//! [`Plugin::configure`] for each route configuration and the two filters for each call, from any
-//! thread and many at once; a configuration is dropped when no route uses it any more, so its `Drop`
+//! [`Plugin::configure`] for each route configuration, the two filters for each call and
+//! [`Plugin::execute`] for whatever else is asked for, from any thread and many at once; a configuration is dropped when no route uses it any more, so its `Drop`
 //! is where to end what belongs to it. Where another generation follows, what this one wants to leave
 //! it is saved ([`Plugin::save_state`]); at the end, after its last call, comes
 //! [`Plugin::on_unload`] once.
@@ -12,7 +12,9 @@ use std::future::Future;
 use anyhow::Result;
 use serde::de::DeserializeOwned;
 
-use crate::{Action, Configuration, Request, Response, Runtime, State};
+use crate::{
+    Action, Configuration, Context, Request, Response, Runtime, State, execute::Unsupported,
+};
 
 /// A plugin: one value per loaded library, shared by all routes and all calls.
 ///
@@ -75,6 +77,17 @@ pub trait Plugin: Default + Send + Sync + 'static {
     ) -> impl Future<Output = Result<()>> + Send {
         let _ = (config, response);
         async { Ok(()) }
+    }
+
+    /// Executes what an operator (`plugin-host exec`), the control interface or an HTTP client asks for:
+    /// see [`crate::execute`]. Many may run at once, beside the calls of routes. Since ABI 1.2; an
+    /// older host never calls it.
+    ///
+    /// # Errors
+    /// Whoever asked is told; nothing of what was set counts.
+    fn execute(&self, context: &mut Context) -> impl Future<Output = Result<()>> + Send {
+        let _ = context;
+        async { Err(Unsupported.into()) }
     }
 
     /// What the next generation may know of this one, where the plugin is upgraded, rolled back or

@@ -62,6 +62,7 @@ mod answers;
 mod call;
 mod client_request;
 mod encoding;
+mod execution;
 mod fields;
 mod gateway;
 mod http;
@@ -81,6 +82,7 @@ mod world;
 #[doc(inline)]
 pub use crate::check_plugin_json;
 pub use client_request::{ClientRequest, delete, get, post, put, request};
+pub use execution::{Executed, Execution, execution};
 pub use gateway::{Gateway, Loaded};
 pub use loading::Loading;
 pub use outcome::{Asked, Failed, Outcome};

@@ -23,6 +23,21 @@ pub struct Problem {
     pub status: u16,
     /// What was wrong, and where there is one the next step.
     pub detail: String,
+    /// Whose fault it was, where that is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+/// Whose fault something was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// That of whoever asked.
+    Asker,
+    /// The plugin's.
+    Plugin,
+    /// The host's, or that of the load on it.
+    Host,
 }
 
 /// Why a request was not done.
@@ -30,6 +45,7 @@ pub struct Problem {
 pub struct Refused {
     status: StatusCode,
     detail: String,
+    fault: Option<Fault>,
 }
 
 impl Refused {
@@ -38,6 +54,16 @@ impl Refused {
         Self {
             status,
             detail: detail.into(),
+            fault: None,
+        }
+    }
+
+    /// The same, with whose fault it is.
+    #[must_use]
+    pub fn fault(self, fault: Fault) -> Self {
+        Self {
+            fault: Some(fault),
+            ..self
         }
     }
 
@@ -78,6 +104,7 @@ impl IntoResponse for Refused {
                 .to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
+            fault: self.fault,
         };
         let mut response = (self.status, Json(problem)).into_response();
         let media_type = HeaderValue::from_static(MEDIA_TYPE);

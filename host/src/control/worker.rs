@@ -22,6 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     caller::ASKED_BY,
+    execute,
     extract::{Body, Force, Named, Query},
     problem::{Problem, Refused, no_such_method, no_such_path},
     routes::{Chains, Page, TokenList, chains, token_list},
@@ -31,7 +32,7 @@ use crate::{
     keeper::{Reloaded, Request},
     logging::Levels,
     metrics::{Format, Metrics},
-    pipeline::pool::Pool,
+    pipeline::{execute::Executor, pool::Pool},
     plugin::{
         disabled::DisabledPlugin,
         log_levels::LogLevels,
@@ -99,6 +100,8 @@ pub struct PutAside {
 pub struct Desk {
     /// Does what operators ask for.
     pub keeper: mpsc::Sender<Request>,
+    /// Has plugins execute something.
+    pub executor: Executor,
     /// Knows the plugins.
     pub manager: Arc<Manager>,
     /// The routes' configurations.
@@ -162,6 +165,7 @@ pub fn described() -> OpenApiRouter<Desk> {
         .routes(routes!(quarantine))
         .routes(routes!(lift))
         .routes(routes!(unblock))
+        .routes(routes!(execute::execute))
         .routes(routes!(list_chains))
         .routes(routes!(list_tokens))
 }
@@ -506,7 +510,7 @@ impl Desk {
 }
 
 /// Nothing answers to a name, or it is none.
-fn missing(error: Missing) -> Refused {
+pub(super) fn missing(error: Missing) -> Refused {
     match error {
         Missing::Malformed(_) => Refused::bad_request(error),
         error => Refused::not_found(error),

@@ -32,17 +32,20 @@ pub enum Entry {
     Request,
     /// Its part of a response.
     Response,
+    /// What was asked of it by name.
+    Execute,
 }
 
 impl Entry {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 2] = [Self::Request, Self::Response];
+    pub const ALL: [Self; 3] = [Self::Request, Self::Response, Self::Execute];
 
     /// As the label `phase` has it.
     pub fn label(self) -> &'static str {
         match self {
             Self::Request => "request",
             Self::Response => "response",
+            Self::Execute => "execute",
         }
     }
 }
@@ -66,7 +69,7 @@ pub enum Outcome {
     NoThread,
     /// It made more than the host keeps.
     NoRoom,
-    /// The gateway hung up meanwhile.
+    /// The gateway, or whoever asked, hung up meanwhile.
     Abandoned,
 }
 

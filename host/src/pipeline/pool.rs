@@ -15,7 +15,7 @@ use std::{
 
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use plugin_abi::abi::{Failure, Outcome, ROption, Verdict};
+use plugin_abi::abi::Failure;
 use serde::{Deserialize, Serialize};
 use tokio::{
     runtime::Handle,
@@ -131,9 +131,9 @@ impl Place<'_> {
         plugin: String,
         deadline: Instant,
         begin: impl FnOnce() -> F + Send + 'static,
-    ) -> OnPool
+    ) -> OnPool<F::Output>
     where
-        F: Future<Output = Outcome>,
+        F: Future<Output: Send + 'static>,
     {
         let turn = self.pool.turns.begin(plugin, deadline, self.permit);
         let (wanted, unwanted) = oneshot::channel::<()>();
@@ -174,22 +174,22 @@ impl Turns {
     }
 }
 
-/// The outcome of a plugin that runs on the pool.
-pub(super) struct OnPool {
-    running: JoinHandle<Option<Outcome>>,
+/// What comes of a plugin that runs on the pool.
+pub(super) struct OnPool<T> {
+    running: JoinHandle<Option<T>>,
     /// Dropped with the rest: the thread hears of it.
     _wanted: oneshot::Sender<()>,
 }
 
-impl Future for OnPool {
-    type Output = Outcome;
+impl<T> Future for OnPool<T> {
+    type Output = Result<T, Failure>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.running).poll(context).map(|joined| {
             // Panics are caught inside the library, and nobody has given the call up who waits for
             // it, so this is a pool that is being shut down.
-            let failure = match joined {
-                Ok(Some(outcome)) => return outcome,
+            Err(match joined {
+                Ok(Some(outcome)) => return Ok(outcome),
                 Ok(None) => Failure {
                     panicked: false,
                     message: "its call was given up".into(),
@@ -198,16 +198,12 @@ impl Future for OnPool {
                     panicked: error.is_panic(),
                     message: error.to_string().into(),
                 },
-            };
-            Outcome {
-                call: ROption::RNone,
-                verdict: Verdict::Failed(failure),
-            }
+            })
         })
     }
 }
 
-impl Drop for OnPool {
+impl<T> Drop for OnPool<T> {
     fn drop(&mut self) {
         // Keeps a plugin whose turn has not come from running for nobody.
         self.running.abort();

@@ -20,8 +20,8 @@ use std::{
 
 use parking_lot::Mutex;
 use plugin_abi::abi::{
-    CallObject, ConfiguredObject, Failure, FfiFuture, Outcome, PluginObject, ROption, RResult,
-    StateBlob,
+    CallObject, ConfiguredObject, ContextObject, ExecuteFailure, Failure, FfiFuture, Outcome,
+    PluginObject, ROption, RResult, StateBlob,
 };
 use semver::{Version, VersionReq};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -221,6 +221,16 @@ impl Generation {
     pub fn restore_state(&self, state: StateBlob) -> Result<(), Failure> {
         let _stay = enter(self.number(), Activity::State);
         self.plugin.restore_state(state).into_result()
+    }
+
+    /// Executes what is asked for by name. For the one who bounds and counts executions.
+    pub fn execute(
+        &self,
+        context: ContextObject,
+    ) -> HeldFuture<FfiFuture<RResult<ContextObject, ExecuteFailure>>> {
+        let _stay = enter(self.number(), Activity::Execute);
+        let future = self.plugin.execute(context);
+        HeldFuture::new(future, self.number(), Activity::Execute)
     }
 
     /// Has its background tasks end, and waits until they have; whether that was in [`ENDING_TIME`].

@@ -54,6 +54,8 @@ pub enum Activity {
     Task = 7,
     /// Saves its state, or takes that of another generation.
     State = 8,
+    /// Executes what was asked of it by name.
+    Execute = 9,
 }
 
 impl Activity {
@@ -68,6 +70,7 @@ impl Activity {
             6 => Self::Unload,
             7 => Self::Task,
             8 => Self::State,
+            9 => Self::Execute,
             _ => return None,
         })
     }
@@ -83,6 +86,7 @@ impl Activity {
             Self::Unload => "unloading",
             Self::Task => "running a background task",
             Self::State => "handing its state over",
+            Self::Execute => "executing",
         }
     }
 }

@@ -8,6 +8,7 @@
 mod actions;
 mod crashes;
 mod events;
+mod executing;
 mod guard;
 mod health;
 mod log;
@@ -193,6 +194,9 @@ fn passed_on() -> Router<Api> {
             let filter = method.to_method_filter();
             router = match handled {
                 false => continue,
+                true if path.ends_with(executing::PATH) => {
+                    router.route(path, on(filter, executing::pass))
+                }
                 true => router.route(path, on(filter, passing::pass)),
             };
         }

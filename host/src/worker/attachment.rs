@@ -8,7 +8,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     os::unix::net::UnixListener,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -31,7 +34,8 @@ use crate::{
     tokens::journal::Reader,
 };
 
-/// How often it is looked whether the last connection has been handed over.
+/// How often it is looked whether the last connection has been handed over, and the last execution
+/// has ended.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
 
 /// How long a worker that has nothing else left to hand over waits for what its plugins leave.
@@ -127,6 +131,8 @@ pub struct Orders {
     pub shared: Arc<Shared>,
     /// Workers whose journals are followed.
     pub followed: Vec<u32>,
+    /// Executions that have not ended.
+    pub executions: Arc<AtomicUsize>,
     /// Takes what plugins have left in the worker before.
     pub states: mpsc::UnboundedSender<OwnedFd>,
     /// Whether what plugins leave here has been told.
@@ -295,7 +301,8 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                 }
             }
             () = tokio::time::sleep(LOOK_AGAIN_AFTER), if leaving.is_some() => {
-                let open = orders.shared.connections.load(Ordering::Acquire);
+                let open = orders.shared.connections.load(Ordering::Acquire)
+                    + orders.executions.load(Ordering::Acquire);
                 let waited = leaving.is_some_and(|since| since.elapsed() > TESTAMENT_TIME);
                 let is_told = orders.testament.is_told() && orders.told.is_empty();
                 if open == 0 && orders.happened.is_empty() && (is_told || waited) {

@@ -241,6 +241,25 @@ impl Loaded {
         }
     }
 
+    /// Runs something of the plugin's that is no call of a route; none where it does not end by then.
+    pub(super) fn run<T>(
+        &self,
+        begin: impl FnOnce(&PluginObject) -> FfiFuture<T>,
+        deadline: Duration,
+    ) -> Option<T> {
+        let (world, name) = (&self.gateway.world, &self.plugin.name);
+        let begun = world.enter(name, || begin(self.plugin.object()));
+        let bounded = super::route::bounded(world, name, begun, deadline);
+        run::together(world, [Box::pin(bounded) as _])
+            .pop()
+            .flatten()
+    }
+
+    /// Time for one call.
+    pub(super) fn call_budget(&self) -> Duration {
+        self.gateway.call_budget
+    }
+
     pub(super) fn world(&self) -> &Arc<World> {
         &self.gateway.world
     }

@@ -5,6 +5,7 @@
 
 mod abilities;
 mod asking;
+mod executing;
 mod failing;
 mod messages;
 mod metadata;

@@ -81,6 +81,18 @@ pub(super) async fn show(State(api): State<Api>, Named(id): Named) -> Result<Jso
         .map_err(|error| Refused::unavailable(format!("the report cannot be read: {error}")))
 }
 
+/// What a process has died of, where a report of it is there.
+pub(super) fn of_process(directory: &Path, pid: u32) -> Option<Report> {
+    let names = format!("-{pid}{REPORT_ENDING}");
+    let mut found: Vec<_> = fs::read_dir(directory)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with(&names))
+        .collect();
+    found.sort_unstable();
+    serde_json::from_slice(&fs::read(found.pop()?).ok()?).ok()
+}
+
 /// Their number is bounded by whoever writes them.
 fn read_all(directory: &Path) -> io::Result<Vec<Crash>> {
     let entries = match fs::read_dir(directory) {

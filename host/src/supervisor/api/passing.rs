@@ -1,6 +1,10 @@
 //! Passes a request on to the worker that serves.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -48,7 +52,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Passes on what an operator asks for; what outlives the worker is remembered here too.
 pub(super) async fn pass(
@@ -121,17 +125,22 @@ impl Api {
             // A worker that is about to go would forget it. An error means that the host stops.
             let _ = api.may_command.wait_for(|may| *may).await;
         }
-        // Between a worker's death and the next one there is none, for a moment.
-        let path = match api.serving.wait_for(Option::is_some).await {
-            Ok(path) => path.clone(),
-            Err(_) => None,
-        };
-        let path = path.ok_or_else(Refused::stopping)?;
+        let path = api.worker_that_serves().await?;
         let answered = exchange(&path, asked, Body::empty()).await;
         if commands {
             let _ = api.supervisor.send(Request::Commanded).await;
         }
         answered.map_err(broken)
+    }
+
+    /// The control socket of the worker that serves, as soon as there is one: between a worker's death
+    /// and the next one there is none, for a moment.
+    pub(super) async fn worker_that_serves(&mut self) -> Result<PathBuf, Refused> {
+        let path = match self.serving.wait_for(Option::is_some).await {
+            Ok(path) => path.clone(),
+            Err(_) => None,
+        };
+        path.ok_or_else(Refused::stopping)
     }
 
     /// What the worker that serves tells, where it does so soon.
@@ -211,7 +220,7 @@ async fn post(
     exchange(worker, asked, Body::from(serde_json::to_vec(body)?)).await
 }
 
-fn broken(error: impl Into<BoxError>) -> Refused {
+pub(super) fn broken(error: impl Into<BoxError>) -> Refused {
     Refused::unavailable(format!(
         "the worker did not answer: {}; ask again",
         error.into()
@@ -219,7 +228,15 @@ fn broken(error: impl Into<BoxError>) -> Refused {
 }
 
 async fn exchange(path: &Path, asked: Asked<'_>, body: Body) -> Result<Response, BoxError> {
-    let stream = connect(path).await?;
+    converse(connect(path).await?, asked, body).await
+}
+
+/// Asks over a connection, which ends with the answer, or when nobody waits for it any more.
+pub(super) async fn converse(
+    stream: UnixStream,
+    asked: Asked<'_>,
+    body: Body,
+) -> Result<Response, BoxError> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the connection; what goes wrong in it shows in the exchange.
@@ -240,7 +257,7 @@ async fn exchange(path: &Path, asked: Asked<'_>, body: Body) -> Result<Response,
 }
 
 /// A worker that has just been started opens its control socket a moment after it serves.
-async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(20);
     for _ in 1..TRIES {
