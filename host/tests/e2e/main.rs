@@ -42,6 +42,7 @@ mod doctor_command;
 mod does_not_load;
 mod embedding;
 mod errors;
+mod executing;
 mod extra_info;
 mod failures;
 mod five_plugins;

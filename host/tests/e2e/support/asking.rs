@@ -99,6 +99,14 @@ impl Ask {
         self.over(UnixStream::connect(socket).unwrap(), "localhost")
     }
 
+    /// The same without waiting for the answer.
+    pub(crate) fn begin(&self, host: &Host) -> UnixStream {
+        let socket = wait_for("the control socket", || control_socket(host.directory()));
+        let mut stream = UnixStream::connect(socket).unwrap();
+        self.send(&mut stream, "localhost").unwrap();
+        stream
+    }
+
     /// Over a host's control socket, promising a body that never comes.
     pub(crate) fn of_a_length(mut self, host: &Host, length: usize) -> Reply {
         self.length = Some(length);
