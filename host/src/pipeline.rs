@@ -444,9 +444,7 @@ impl Course {
                 }
             }
             Ended::Deadline => FailureReason::Deadline(self.deadline - self.began),
-            Ended::NoThread => {
-                FailureReason::no_thread(&pipeline.pool, self.deadline - self.began)
-            }
+            Ended::NoThread => FailureReason::no_thread(&pipeline.pool, self.deadline - self.began),
             Ended::GatewayGone => return Ok(Part::Abandoned),
         };
         Err(reason)

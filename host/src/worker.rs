@@ -198,13 +198,7 @@ async fn work(
         .try_clone()
         .map_err(start("an event loop"))?;
     let (running, mut drained) = mpsc::channel::<()>(1);
-    let loops = start_loops(
-        &listener,
-        config.event_loops,
-        &shared,
-        &shutdown,
-        &running,
-    )?;
+    let loops = start_loops(&listener, config.event_loops, &shared, &shutdown, &running)?;
     let executor = executions::start(&shared, shutdown.clone(), running)
         .map_err(start("a thread for executions"))?;
     let (give_states, states) = mpsc::unbounded_channel();

@@ -104,10 +104,7 @@ pub trait AbiPlugin: Send + Sync + 'static {
 
     /// Since 1.2: executes what is asked for by name. The context belongs to the future until it
     /// returns it; it went down with the future where that failed.
-    fn execute(
-        &self,
-        context: ContextObject,
-    ) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
+    fn execute(&self, context: ContextObject) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
         drop(context);
         FfiFuture::new(async { RResult::RErr(ExecuteFailure::unsupported()) })
     }

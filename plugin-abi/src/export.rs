@@ -27,8 +27,9 @@ use crate::{
     Load, Plugin, Request, Response, State,
     abi::{
         AbiConfigured, AbiConfigured_TO, AbiPlugin, AbiPlugin_TO, CallObject, ConfiguredObject,
-        ContextObject, ExecuteFailure, ExecuteFailureKind, Failure, FfiFuture, Host, LoadArguments, Outcome, PluginModule, PluginModuleRef,
-        PluginObject, ROption, RResult, RSlice, RString, StateBlob, TD_Opaque, Verdict,
+        ContextObject, ExecuteFailure, ExecuteFailureKind, Failure, FfiFuture, Host, LoadArguments,
+        Outcome, PluginModule, PluginModuleRef, PluginObject, ROption, RResult, RSlice, RString,
+        StateBlob, TD_Opaque, Verdict,
     },
     configuration::ConfigSchema,
     execute::{self, Unsupported},
@@ -272,10 +273,7 @@ impl<P: Plugin> AbiPlugin for Loaded<P> {
         })
     }
 
-    fn execute(
-        &self,
-        context: ContextObject,
-    ) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
+    fn execute(&self, context: ContextObject) -> FfiFuture<RResult<ContextObject, ExecuteFailure>> {
         let living = Arc::clone(&self.0);
         FfiFuture::new(Guarded::new(
             living.kept.context(),

@@ -95,8 +95,8 @@ pub use values::{RequestValues, RequestValuesMut, ValueError};
 /// lists these two beside `plugin-abi`.
 pub mod prelude {
     pub use crate::{
-        Action, AskError, Configuration, Context, HttpClient, HttpError, HttpErrorKind, Load, Plugin, Reply,
-        Request, Response, Runtime, State, export_plugin,
+        Action, AskError, Configuration, Context, HttpClient, HttpError, HttpErrorKind, Load,
+        Plugin, Reply, Request, Response, Runtime, State, export_plugin,
         metrics::{self, Counter, Counters, Gauge, Gauges, Histogram, Histograms},
         task::{self, Task},
         time,

@@ -68,7 +68,9 @@ pub struct Executed {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {
     /// The plugin has no such entry: the asker's mistake.
-    #[error("plugin {plugin} {version} has no `execute`: there is nothing in it that could be asked for")]
+    #[error(
+        "plugin {plugin} {version} has no `execute`: there is nothing in it that could be asked for"
+    )]
     Unsupported {
         /// Its name.
         plugin: String,

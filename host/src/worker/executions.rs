@@ -43,9 +43,8 @@ pub(super) fn start(
         .spawn(move || {
             threads::is_a_loop();
             runtime.block_on(async {
-                let stop = |state: &Shutdown| {
-                    matches!(state, Shutdown::Drain | Shutdown::HandedOver)
-                };
+                let stop =
+                    |state: &Shutdown| matches!(state, Shutdown::Drain | Shutdown::HandedOver);
                 // An error means that nobody can ask for a stop any more, which is one.
                 let _ = shutdown.wait_for(stop).await;
                 while open.load(Ordering::Acquire) > 0 {

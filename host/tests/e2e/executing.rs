@@ -55,7 +55,14 @@ fn what_is_asked_for_is_executed_and_what_was_set_comes_back() {
         let arguments = [&["exec", "scripted@^0.1", "--label", "report"], more].concat();
         host.ask(&arguments)
     };
-    let typed = ["--set", "a=text", "--set", "b={\"c\": 1}", "--timeout", "20s"];
+    let typed = [
+        "--set",
+        "a=text",
+        "--set",
+        "b={\"c\": 1}",
+        "--timeout",
+        "20s",
+    ];
     let (code, said, complaint) = exec(&typed);
     let expected = "names=a,b\nseconds=20.0\nthread=executions\n";
     assert_eq!((code, said.as_str()), (0, expected), "{complaint}");
@@ -137,7 +144,10 @@ fn an_error_a_panic_and_a_missed_deadline_are_the_plugins_fault_and_are_counted(
     host.log_line(&["WARN", "an execution failed", "no luck"]);
     let (code, _, complaint) = host.ask(&["exec", "scripted", "--label", "no such thing"]);
     assert_eq!(code, 1);
-    assert!(complaint.contains("labelled `no such thing`"), "{complaint}");
+    assert!(
+        complaint.contains("labelled `no such thing`"),
+        "{complaint}"
+    );
     // The asker's own bound wins.
     let longer = json!({ "timeout_ms": 5_000, "values": { "deeds": [{ "sleep": 300 }] } });
     assert_eq!(execute(SCRIPTED, longer).of(&host).status, 200);
@@ -199,7 +209,11 @@ fn a_plugin_that_blocks_executes_on_the_pool_and_holds_nobody_up() {
     let asking = begin(&host, "", json!({ "deeds": [{ "block": 1_500 }] }));
     // With a runtime of its own: beside the one that blocks.
     let reply = execute("/v1/plugins/tokio-user/execute", json!({})).of(&host);
-    assert_eq!(reply.json()["values"]["thread"], "rt-tokio-user", "{reply:?}");
+    assert_eq!(
+        reply.json()["values"]["thread"],
+        "rt-tokio-user",
+        "{reply:?}"
+    );
     let thread = asked(&host, "report", json!({})).json()["values"]["thread"].take();
     assert_eq!(thread, "pool");
     let mut answer = String::new();

@@ -11,16 +11,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    client_request::ClientRequest,
-    fields::Field,
-    gateway::Loaded,
-    response::ClientResponse,
+    client_request::ClientRequest, fields::Field, gateway::Loaded, response::ClientResponse,
     world::World,
 };
 use crate::abi::{
-    ContextObject, ExecuteFailure, FfiFuture, HostContext, HostContext_TO,
-    HttpFailure, HttpText, OwnedField, ROption, RResult, RSlice, RStr, RVec, ReplyParts,
-    RespondStatus, TD_CanDowncast, ValueStatus,
+    ContextObject, ExecuteFailure, FfiFuture, HostContext, HostContext_TO, HttpFailure, HttpText,
+    OwnedField, ROption, RResult, RSlice, RStr, RVec, ReplyParts, RespondStatus, TD_CanDowncast,
+    ValueStatus,
 };
 
 /// What is left to an execution that is cancelled, as in the host.
@@ -225,7 +222,10 @@ impl Loaded {
             Some(ended) => came_of(ended),
             None => (BTreeMap::new(), Some(too_late())),
         };
-        let replied = replied.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let replied = replied
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let reply = by_http.then(|| reply_of(replied, &values, failure.is_some()));
         Executed {
             values,

@@ -6,9 +6,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use plugin_abi::abi::{
-    ContextObject, FfiFuture, HostContext, HostContext_TO, HttpFailure, HttpText,
-    OwnedField, ROption, RResult, RSlice, RStr, RVec, ReplyParts, RespondStatus, TD_CanDowncast,
-    ValueStatus,
+    ContextObject, FfiFuture, HostContext, HostContext_TO, HttpFailure, HttpText, OwnedField,
+    ROption, RResult, RSlice, RStr, RVec, ReplyParts, RespondStatus, TD_CanDowncast, ValueStatus,
 };
 use tokio::{sync::watch, time::Instant};
 
