@@ -9,6 +9,7 @@ mod control;
 mod effective;
 pub mod hooks;
 mod http_client;
+mod http_services;
 mod layers;
 mod limits;
 mod listen_address;
@@ -32,6 +33,7 @@ use value::Written;
 
 pub use control::{ControlConfig, ServiceManager};
 pub use effective::{Effective, InForce};
+pub use http_services::{HttpAddress, HttpServicesConfig};
 pub use limits::Limits;
 pub use listen_address::{ListenAddress, MAX_PATH_BYTES};
 pub use log::{LogConfig, LogFormat, LogRotation, check_filter};
@@ -85,6 +87,8 @@ pub struct Config {
     pub response_failure: ResponseFailure,
     /// Bounds on what clients and plugins can make the host use.
     pub limits: Limits,
+    /// HTTP services of plugins.
+    pub http_services: HttpServicesConfig,
     /// The client with which plugins call other services.
     pub http_client: crate::http_client::Settings,
     /// Why its roots of trust are fewer than the operator wants; only in a worker.
@@ -306,6 +310,7 @@ impl Config {
         let listen = read_listen(&mut layers, stand_in);
         let blocking_threads = layers.value(&settings::BLOCKING_THREADS, whole(1, 1_024));
         let limits = limits::read(&mut layers, blocking_threads);
+        let http_services = http_services::read(&mut layers);
         let (http_client, roots_problem) = http_client::read(&mut layers, files);
         let hooks = hooks::read(&mut layers);
         let log = log::read(&mut layers);
@@ -381,6 +386,7 @@ impl Config {
                 ask_method_for_head,
                 response_failure,
                 limits,
+                http_services,
                 http_client,
                 roots_problem,
                 hooks,

@@ -18,6 +18,7 @@ pub mod config;
 pub mod runtime_dir;
 pub mod link;
 pub mod client;
+pub mod http_services;
 pub mod server;
 pub mod throttle;
 pub mod tokens;

@@ -43,7 +43,7 @@ pub const MAX_DESCRIPTORS: usize = 250;
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum ToWorker {
     /// The first message. Descriptors: the listening socket, the slots of connections, those of
-    /// threads, then the token journals of earlier workers, oldest first.
+    /// threads, then the token journals of earlier workers, oldest first, then as [`Start::services`] says.
     Start(Box<Start>),
     /// Accept connections, and serve those that were given.
     Serve,
@@ -69,6 +69,9 @@ pub enum ToWorker {
     JournalIsKept,
     /// What plugins have left in the worker before. Descriptor: a file of states.
     States,
+    /// A client of HTTP services to serve. Descriptor: the connection. Bytes: what has been read of its
+    /// next request.
+    GiveClient,
     /// Something that a later release says.
     #[serde(other)]
     Unknown,
@@ -105,6 +108,9 @@ pub struct Start {
     pub log_levels: Option<LogLevels>,
     /// Whether log lines may have colours.
     pub colours: bool,
+    /// Whether the last descriptor is the socket that clients of HTTP services connect to.
+    #[serde(default)]
+    pub services: bool,
     /// Whether to accept connections at once.
     pub serve: bool,
 }
@@ -163,6 +169,9 @@ pub enum ToSupervisor {
     States,
     /// Something has happened to a plugin.
     Event(Box<PluginEvent>),
+    /// A client of HTTP services that somebody else has to serve. Descriptor: the connection. Bytes: what
+    /// has been read of its next request.
+    HandOverClient,
     /// Something that a later release says.
     #[serde(other)]
     Unknown,

@@ -5,6 +5,8 @@
 //! and is removed only while it is still the one that this process put there. Both happen under
 //! the lock that hosts on one address share. This module never accepts a connection.
 
+pub mod services;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;

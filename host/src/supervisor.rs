@@ -44,7 +44,7 @@ use crate::{
     control::access::Access,
     crash::{KilledFor, KnownGeneration, Mapping, Quarantine},
     link::{Condition, PROTOCOL, Start, ToWorker},
-    listen::Binding,
+    listen::{Binding, services::ServicesListener},
     logging::{Levels, Lines, recent::Recent},
     plugin::log_levels::LogLevels,
     privileges::make_directory,
@@ -108,6 +108,8 @@ pub struct Host {
     pub listener: OwnedFd,
     /// Its file.
     pub binding: Arc<Binding>,
+    /// The socket that clients of HTTP services connect to, where there are any.
+    pub services: Option<ServicesListener>,
     /// Where this program's file is, and where that of the next release will be.
     pub program: PathBuf,
     /// The configuration in force.
@@ -190,6 +192,7 @@ struct Supervisor {
     runtime_dir: RuntimeDir,
     config_file: Option<(PathBuf, PathBuf)>,
     listener: Arc<OwnedFd>,
+    services: Option<ServicesListener>,
     log: Lines,
     events: mpsc::Sender<(u32, FromWorker)>,
     connections: HeldConnections,
@@ -210,6 +213,8 @@ struct Supervisor {
     may_command: watch::Sender<bool>,
     /// Connections without a worker.
     waiting: Vec<Given>,
+    /// Clients of HTTP services without a worker, each with what has been read of its next request.
+    waiting_clients: Vec<(Arc<OwnedFd>, Vec<u8>)>,
     /// When a worker that was to take over has died: the next one waits.
     successor_died: Option<Instant>,
     /// Workers in a row that died young.
@@ -357,6 +362,7 @@ impl Supervisor {
             binding: host.binding,
             runtime_dir: host.runtime_dir,
             listener: Arc::new(host.listener),
+            services: host.services,
             log: host.log,
             events,
             workers: BTreeMap::new(),
@@ -368,6 +374,7 @@ impl Supervisor {
             standby: None,
             may_command: watch::Sender::new(true),
             waiting: Vec::new(),
+            waiting_clients: Vec::new(),
             successor_died: None,
             young_deaths: 0,
             start_at: None,
@@ -485,13 +492,16 @@ impl Supervisor {
                     .iter()
                     .map(|(of, _)| (*of, self.workers.contains_key(of)))
                     .collect(),
+                services: self.services.is_some(),
                 serve,
             },
             before: vec![Arc::clone(&self.listener), slots],
             after: self
                 .journals
                 .iter()
-                .map(|(_, file)| Arc::clone(file))
+                .map(|(_, file)| file)
+                .chain(self.services.as_ref().map(ServicesListener::socket))
+                .map(Arc::clone)
                 .collect(),
             log: Box::new(self.log.clone()),
             events: self.events.clone(),
@@ -519,6 +529,19 @@ impl Supervisor {
         for given in std::mem::take(&mut self.waiting) {
             self.give(given);
         }
+        for (client, bytes) in std::mem::take(&mut self.waiting_clients) {
+            self.give_client(client, bytes);
+        }
+    }
+
+    /// Gives a client of HTTP services to whoever serves.
+    fn give_client(&mut self, client: Arc<OwnedFd>, bytes: Vec<u8>) {
+        match self.serving.and_then(|number| self.workers.get(&number)) {
+            Some(worker) => worker
+                .child
+                .tell_with(ToWorker::GiveClient, bytes, vec![client]),
+            None => self.waiting_clients.push((client, bytes)),
+        }
     }
 
     fn give(&mut self, given: Given) {
@@ -540,6 +563,8 @@ impl Supervisor {
     fn stop(&mut self, how: Shutdown) {
         let time = self.config.limits.drain_time.saturating_sub(BURIAL_TIME);
         self.stopping = Some(Instant::now() + time);
+        // What connects from now on is the next host's, where there is one on the address.
+        self.services = None;
         self.announce();
         self.start_at = None;
         let successor = how == Shutdown::HandedOver;

@@ -199,8 +199,22 @@ async fn work(
         .map_err(start("an event loop"))?;
     let (running, mut drained) = mpsc::channel::<()>(1);
     let loops = start_loops(&listener, config.event_loops, &shared, &shutdown, &running)?;
-    let executor = executions::start(&shared, shutdown.clone(), running)
-        .map_err(start("a thread for executions"))?;
+    let (give_client, clients) = mpsc::unbounded_channel();
+    let open_clients = Arc::default();
+    let executor = executions::start(
+        executions::Parts {
+            pipeline: shared.pipeline.clone(),
+            listener: attachment.services.take(),
+            bounds: config.http_services.bounds.clone(),
+            snapshots: registry.subscribe(),
+            given: clients,
+            open_clients: Arc::clone(&open_clients),
+            tell: tell.clone(),
+        },
+        shutdown.clone(),
+        running,
+    )
+    .map_err(start("a thread for executions"))?;
     let (give_states, states) = mpsc::unbounded_channel();
     let testament = Testament::new(attachment.start.protocol);
     let orders = Orders {
@@ -211,7 +225,8 @@ async fn work(
         loops,
         shared: Arc::clone(&shared),
         followed,
-        executions: executor.open(),
+        executions: [executor.open(), open_clients],
+        clients: give_client,
         states: give_states,
         testament: testament.clone(),
     };

@@ -18,7 +18,7 @@ use crate::config::settings::{self, Kind, Setting};
 use crate::config::{Config, Environment, Flags};
 use crate::control::access::Access;
 use crate::lifecycle::Lifecycle;
-use crate::listen::Binding;
+use crate::listen::{Binding, services::ServicesListener};
 use crate::logging::{self, Logging};
 use crate::runtime_dir::RuntimeDir;
 use crate::supervisor::{self, Host, estate::Estate, renewal::Heir};
@@ -149,7 +149,12 @@ fn serve(mut config: Config, estate: Option<Estate>) -> u8 {
         true => config.http_client.max_connections,
         false => 0,
     };
-    config.limits.max_connections = bound_by_descriptors(config.limits.max_connections, outgoing);
+    let clients = match &config.http_services.listen {
+        Some(_) => config.http_services.bounds.max_connections,
+        None => 0,
+    };
+    config.limits.max_connections =
+        bound_by_descriptors(config.limits.max_connections, outgoing + clients);
     let to_file = config.log.file.is_some();
     let served = bind_and_serve(config, &logging, access, estate);
     if let Err(reason) = &served {
@@ -189,6 +194,7 @@ fn bind_and_serve(
         None => bind(&config)?,
         Some(estate) => adopt(&config, estate)?,
     };
+    let services = bind_services(&config, &runtime, estate.as_mut())?;
     let binding = Arc::new(binding);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -225,6 +231,7 @@ fn bind_and_serve(
     let host = Host {
         listener,
         binding: Arc::clone(&binding),
+        services,
         program: std::env::current_exe().map_err(|e| text(&e))?,
         config,
         // Behind `plugin-host run`.
@@ -274,8 +281,33 @@ fn adopt(config: &Config, estate: &mut Estate) -> Result<(RuntimeDir, Binding, O
     Ok((runtime, binding, listener))
 }
 
+/// Where clients of HTTP services connect; none also where the release before has bound that very
+/// address, which the supervisor takes over.
+fn bind_services(
+    config: &Config,
+    runtime: &RuntimeDir,
+    estate: Option<&mut Estate>,
+) -> Result<Option<ServicesListener>, String> {
+    let wanted = config.http_services.listen.as_ref();
+    if let Some(estate) = estate {
+        let before = estate.services().map(str::to_owned);
+        if before == wanted.map(ToString::to_string) {
+            return Ok(None);
+        }
+        estate.forget_services();
+    }
+    let Some(address) = wanted else {
+        return Ok(None);
+    };
+    let text = |error: &dyn std::error::Error| error.to_string();
+    let lock = runtime.address_lock().map_err(|e| text(&e))?;
+    let services = ServicesListener::bind(address, config, lock).map_err(|e| text(&e))?;
+    tracing::info!(%address, "serving HTTP services of plugins");
+    Ok(Some(services))
+}
+
 /// Raises the limit on open files as far as allowed, and gives the number of connections that
-/// it leaves room for, beside those to other services.
+/// it leaves room for, beside those to other services and those of clients of HTTP services.
 fn bound_by_descriptors(wanted: usize, outgoing: usize) -> usize {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -304,7 +336,8 @@ fn bound_by_descriptors(wanted: usize, outgoing: usize) -> usize {
     room.min(wanted)
 }
 
-/// Where descriptors are few, those to other services get no more than a quarter of them.
+/// Where descriptors are few, those to other services, and those of clients of HTTP services, get no
+/// more than a quarter of them.
 fn connections_within(descriptors: u64, outgoing: usize) -> usize {
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     descriptors

@@ -6,9 +6,11 @@
 //! judges a value.
 
 pub mod hooks;
+mod http;
 mod log;
 mod trust;
 
+pub use http::{HTTP_LISTEN, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_REQUEST_TIME};
 pub use log::{ACCESS_LOG, LOG_FILE, LOG_FILTER, LOG_FORMAT, LOG_KEEP_FILES, LOG_ROTATION};
 pub use trust::{SIGNATURES, TRUSTED_KEYS};
 
@@ -582,7 +584,7 @@ pub const REQUIRE: Setting = Setting {
 };
 
 /// Every setting, in the order of `--help`.
-pub const ALL: [&Setting; 64] = [
+pub const ALL: [&Setting; 68] = [
     &LISTEN,
     &CONF_EXPIRE_TIME,
     &SOCKET_MODE,
@@ -592,6 +594,7 @@ pub const ALL: [&Setting; 64] = [
     &IGNORE_STDIN,
     &RESPONSE_FAILURE,
     &ASK_METHOD_FOR_HEAD,
+    &HTTP_LISTEN,
     &PLUGIN_DIR,
     &RESCAN_INTERVAL,
     &REHEARSE,
@@ -621,6 +624,9 @@ pub const ALL: [&Setting; 64] = [
     &DRAIN_TIME,
     &QUARANTINE_CRASHES,
     &QUARANTINE_WINDOW,
+    &HTTP_MAX_CONNECTIONS,
+    &HTTP_MAX_BODY,
+    &HTTP_REQUEST_TIME,
     &HTTP_CLIENT_REQUESTS,
     &HTTP_CLIENT_REQUESTS_PER_PLUGIN,
     &HTTP_CLIENT_CONNECTIONS,

@@ -96,8 +96,12 @@ pub(super) async fn execute(
         label: wanted.label,
         values,
         timeout,
+        exchange: None,
     };
-    let executed = desk.executor.execute(generation, order).await?;
+    let executed = desk.executor.execute(generation, order).await;
+    let executed = executed.inspect_err(|error| {
+        tracing::warn!(plugin, reason = %error, "an execution failed");
+    })?;
     let values = executed.values.into_iter().map(|(name, json)| {
         // The SDK writes nothing else; what a plugin forges is a text.
         let text = || Value::String(String::from_utf8_lossy(&json).into_owned());
@@ -146,7 +150,7 @@ impl From<ExecuteError> for Refused {
                 FailureReason::NoThread { .. } => (StatusCode::SERVICE_UNAVAILABLE, Fault::Host),
                 _ => (StatusCode::BAD_GATEWAY, Fault::Plugin),
             },
-            ExecuteError::Busy | ExecuteError::Ending => {
+            ExecuteError::Busy(_) | ExecuteError::Ending => {
                 (StatusCode::SERVICE_UNAVAILABLE, Fault::Host)
             }
         };

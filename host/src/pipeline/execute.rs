@@ -7,6 +7,7 @@
 //! plugin is meant.
 
 pub mod context;
+pub mod exchange;
 
 use std::{
     future::Future,
@@ -20,21 +21,24 @@ use std::{
 };
 
 use futures_util::future::FutureExt;
-use plugin_abi::abi::{ContextObject, ExecuteFailure, ExecuteFailureKind, RResult};
+use plugin_abi::abi::{ContextObject, ExecuteFailure, ExecuteFailureKind, RResult, ReplyParts};
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, oneshot, watch},
     time::Instant,
 };
 
-use self::context::{Executing, Values};
+use self::{
+    context::{Executing, Values},
+    exchange::Exchange,
+};
 use super::{FailureReason, Pipeline, PluginFailure};
 use crate::{
     metrics::plugin_calls::{Entry, Outcome},
     plugin::{metadata::Execution as Where, registry::Generation},
 };
 
-/// Executions of one worker at the same time; further ones are refused.
+/// Executions of one worker at the same time that operators ask for; further ones are refused.
 pub const MAX_EXECUTIONS: usize = 32;
 
 /// The longest time that an execution may be given: less than a worker has that hands over.
@@ -53,6 +57,8 @@ pub struct Order {
     /// Time for it; where nothing is said, the plugin's own bound or else the call's budget. Never
     /// more than [`LONGEST_TIME`].
     pub timeout: Option<Duration>,
+    /// The HTTP request that asks.
+    pub exchange: Option<Exchange>,
 }
 
 /// What came of an execution that ended well.
@@ -60,6 +66,8 @@ pub struct Order {
 pub struct Executed {
     /// The values that the plugin has set, each as JSON text.
     pub values: Values,
+    /// What the plugin has answered the HTTP request with, but for an answer that streams.
+    pub reply: Option<ReplyParts>,
     /// How long it took.
     pub took: Duration,
 }
@@ -81,8 +89,8 @@ pub enum ExecuteError {
     #[error(transparent)]
     Failed(#[from] PluginFailure),
     /// Too many run already: nobody's fault, or everybody's.
-    #[error("{MAX_EXECUTIONS} executions run already: ask again")]
-    Busy,
+    #[error("{0} executions run already: ask again")]
+    Busy(usize),
     /// The worker is ending.
     #[error("the worker is ending: ask again")]
     Ending,
@@ -93,6 +101,7 @@ pub enum ExecuteError {
 pub struct Executor {
     pipeline: Pipeline,
     runtime: Handle,
+    max: usize,
     places: Arc<Semaphore>,
     open: Arc<AtomicUsize>,
 }
@@ -118,8 +127,19 @@ impl Executor {
         Self {
             pipeline,
             runtime,
+            max: MAX_EXECUTIONS,
             places: Arc::new(Semaphore::new(MAX_EXECUTIONS)),
             open: Arc::default(),
+        }
+    }
+
+    /// The same with a bound of its own.
+    #[must_use]
+    pub fn bounded_by(&self, max: usize) -> Self {
+        Self {
+            max,
+            places: Arc::new(Semaphore::new(max)),
+            ..self.clone()
         }
     }
 
@@ -127,7 +147,7 @@ impl Executor {
     pub fn execute(&self, generation: Arc<Generation>, order: Order) -> Execution {
         let (answer, answered) = oneshot::channel();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let _ = answer.send(Err(ExecuteError::Busy));
+            let _ = answer.send(Err(ExecuteError::Busy(self.max)));
             return Execution(answered);
         };
         let open = Open::new(&self.open);
@@ -178,7 +198,7 @@ async fn run(pipeline: &Pipeline, generation: Arc<Generation>, order: Order, mut
     let time = order.timeout.or(own).unwrap_or(pipeline.call_budget);
     let deadline = began + time.min(LONGEST_TIME);
     let (cancel, cancelled) = watch::channel(false);
-    let executing = Executing::new(order.label, order.values, deadline, cancelled);
+    let executing = Executing::new(order, deadline, cancelled);
     let begun = tokio::select! {
         biased;
         begun = begin(pipeline, &generation, executing, deadline) => begun.ok_or(Ended::NoThread),
@@ -254,8 +274,12 @@ fn conclude(
         Ended::Returned(RResult::ROk(context)) => match Executing::from_object(context) {
             Some(executing) => {
                 count(generation, Outcome::Passed, took);
-                let values = executing.into_set();
-                return Ok(Executed { values, took });
+                let (values, reply) = executing.into_set();
+                return Ok(Executed {
+                    values,
+                    reply,
+                    took,
+                });
             }
             None => FailureReason::KeptCall,
         },
@@ -283,12 +307,6 @@ fn conclude(
         version: generation.version().clone(),
         reason,
     };
-    tracing::warn!(
-        plugin = %failure.plugin,
-        version = %failure.version,
-        reason = %failure.reason,
-        "an execution failed"
-    );
     Err(failure.into())
 }
 

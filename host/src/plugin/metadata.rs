@@ -8,6 +8,7 @@
 mod contradiction;
 mod document;
 mod fields;
+mod http_routes;
 mod reading;
 mod types;
 
@@ -18,6 +19,7 @@ use semver::{Version, VersionReq};
 use serde_json::{Map, Value};
 
 pub use contradiction::Contradiction;
+pub use http_routes::{HttpRoute, Lookup, MAX_ROUTES, RoutePattern, Routing};
 pub use types::{
     Build, Digest, Execution, FailurePolicy, LibraryPath, MAX_NAME_BYTES, MAX_VERSION_BYTES,
     PluginName, TypeError, parse_version,
@@ -70,6 +72,8 @@ pub struct Metadata {
     pub needs: Needs,
     /// What a route's configuration must look like.
     pub config_schema: Option<Schema>,
+    /// Which HTTP requests it serves on a listener of the host's own.
+    pub http_routes: Vec<HttpRoute>,
 }
 
 /// Where a plugin's library comes from.
@@ -111,8 +115,6 @@ pub enum Warning {
     /// whose ABI fits loads into an older host; `check` treats it as a mistake
     /// ([`MetadataError::UnknownField`]), because a typo must not pass silently.
     UnknownField(UnknownField),
-    /// `http_services`, which this host does not serve.
-    HttpServices,
 }
 
 /// A field that this host does not know.
@@ -260,7 +262,6 @@ impl Warning {
     pub fn as_mistake(&self) -> Option<MetadataError> {
         match self {
             Self::UnknownField(unknown) => Some(MetadataError::UnknownField(unknown.clone())),
-            Self::HttpServices => None,
         }
     }
 }
@@ -271,9 +272,6 @@ impl std::fmt::Display for Warning {
             Self::UnknownField(unknown) => {
                 let mistake = MetadataError::UnknownField(unknown.clone());
                 write!(f, "{mistake}, it has no effect: {}", mistake.next_step())
-            }
-            Self::HttpServices => {
-                f.write_str("`http_services` has no effect: this host does not serve it yet")
             }
         }
     }

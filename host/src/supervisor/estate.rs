@@ -54,6 +54,9 @@ pub(super) struct Written {
     pub(super) connections: Vec<(Passed, u32)>,
     pub(super) counts: Counts,
     pub(super) quarantined: Vec<Quarantined>,
+    /// Where clients of HTTP services connect. Its socket, and its file's where it has one, come last.
+    #[serde(default)]
+    pub(super) services: Option<String>,
     #[serde(default)]
     pub(super) wanted_levels: Option<LogLevels>,
 }
@@ -166,6 +169,16 @@ impl Estate {
     pub fn directories(&self) -> (&Path, &Path) {
         let (shared, private) = &self.written.directories;
         (shared, private)
+    }
+
+    /// The socket of HTTP services is wanted no more, or elsewhere.
+    pub fn forget_services(&mut self) {
+        self.written.services = None;
+    }
+
+    /// Where clients of HTTP services connect.
+    pub fn services(&self) -> Option<&str> {
+        self.written.services.as_deref()
     }
 
     /// The next descriptor, in the order in which they were left.

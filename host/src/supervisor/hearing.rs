@@ -71,6 +71,11 @@ impl Supervisor {
             // What one that only stands by has loaded has been told by the one that serves.
             ToSupervisor::Event(event) if self.is_in_service(number) => self.hooks.tell(*event),
             ToSupervisor::Event(_) => {}
+            ToSupervisor::HandOverClient => {
+                if let Some(client) = descriptors.next() {
+                    self.give_client(Arc::new(client), received.payload);
+                }
+            }
             ToSupervisor::Unknown => {}
             ToSupervisor::Left => {
                 if let Some(worker) = self.workers.get_mut(&number)

@@ -26,6 +26,8 @@ use super::{
 };
 use crate::{
     link::{PROTOCOL, ToWorker},
+    listen::services::ServicesListener,
+    runtime_dir::RuntimeDir,
     shared_memory::connections::ConnectionSlots,
 };
 
@@ -171,6 +173,10 @@ impl Supervisor {
                 .collect(),
             counts,
             quarantined: self.quarantine.list().to_vec(),
+            services: self
+                .services
+                .as_ref()
+                .map(|services| services.address().to_owned()),
             wanted_levels: self.wanted_levels.clone(),
         };
         let mut descriptors = vec![
@@ -182,6 +188,7 @@ impl Supervisor {
         descriptors.extend(workers.flat_map(|(_, worker)| worker.child.descriptors()));
         descriptors.extend(self.journals.iter().map(|(_, journal)| journal.as_fd()));
         descriptors.extend(connections.iter().map(|(_, _, socket)| socket.as_fd()));
+        descriptors.extend(self.services.iter().flat_map(ServicesListener::descriptors));
         Err(estate::leave_to(
             &self.program,
             &self.arguments,
@@ -222,6 +229,9 @@ impl Supervisor {
             let socket = estate.take()?;
             supervisor.connections.register(passed, owner, socket);
         }
+        if supervisor.services.is_none() {
+            supervisor.services = adopt_services(&mut estate, &supervisor.runtime_dir)?;
+        }
         supervisor.last_worker = estate.written.last_worker;
         supervisor.counts = estate.written.counts;
         supervisor.quarantine.inherit(estate.written.quarantined);
@@ -241,6 +251,20 @@ impl Supervisor {
         supervisor.replace(None);
         Ok(supervisor)
     }
+}
+
+/// The socket of HTTP services that the release before has bound, which goes where it is wanted no more.
+fn adopt_services(
+    estate: &mut Estate,
+    runtime_dir: &RuntimeDir,
+) -> io::Result<Option<ServicesListener>> {
+    let Some(address) = estate.written.services.take() else {
+        return Ok(None);
+    };
+    let socket = estate.take()?;
+    let inode = estate.take().ok();
+    let lock = runtime_dir.address_lock().map_err(io::Error::other)?;
+    Ok(Some(ServicesListener::adopt(address, socket, inode, lock)))
 }
 
 fn started(lived_millis: u64) -> Instant {

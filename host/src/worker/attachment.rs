@@ -25,6 +25,7 @@ use tokio::{
 
 use super::inheritance::Testament;
 use crate::{
+    http_services::connection::HandedOver,
     link::{Link, PROTOCOL, Received, Start, ToSupervisor, ToWorker},
     server::{
         Shared, Shutdown,
@@ -54,6 +55,8 @@ pub struct Attachment {
     pub threads: ThreadSlots,
     /// Token journals of other workers, oldest first, as [`Start::journals`] names them.
     pub journals: Vec<OwnedFd>,
+    /// The socket that clients of HTTP services connect to.
+    pub services: Option<OwnedFd>,
     link: OwnedFd,
 }
 
@@ -81,6 +84,7 @@ pub enum AttachError {
 #[derive(Debug)]
 pub struct Told {
     message: ToSupervisor,
+    payload: Vec<u8>,
     descriptors: Vec<OwnedFd>,
     /// Hears when it is on its way, from where this worker's death does not call it back.
     sent: Option<oneshot::Sender<()>>,
@@ -92,6 +96,14 @@ impl Told {
         Self {
             descriptors: vec![descriptor],
             ..Self::from(message)
+        }
+    }
+
+    /// A client of HTTP services that somebody else has to serve.
+    pub fn client((socket, read): HandedOver) -> Self {
+        Self {
+            payload: read,
+            ..Self::with(ToSupervisor::HandOverClient, socket)
         }
     }
 
@@ -108,6 +120,7 @@ impl From<ToSupervisor> for Told {
     fn from(message: ToSupervisor) -> Self {
         Self {
             message,
+            payload: Vec::new(),
             descriptors: Vec::new(),
             sent: None,
         }
@@ -131,8 +144,10 @@ pub struct Orders {
     pub shared: Arc<Shared>,
     /// Workers whose journals are followed.
     pub followed: Vec<u32>,
-    /// Executions that have not ended.
-    pub executions: Arc<AtomicUsize>,
+    /// Executions that have not ended, and clients of HTTP services that are still served here.
+    pub executions: [Arc<AtomicUsize>; 2],
+    /// Where clients of HTTP services are given to.
+    pub clients: mpsc::UnboundedSender<HandedOver>,
     /// Takes what plugins have left in the worker before.
     pub states: mpsc::UnboundedSender<OwnedFd>,
     /// Whether what plugins leave here has been told.
@@ -182,11 +197,17 @@ impl Attachment {
                 .next()
                 .ok_or_else(|| broken(io::ErrorKind::InvalidData.into()))
         };
+        let listener = UnixListener::from(next()?);
+        let connections = ConnectionSlots::open(next()?).map_err(broken)?;
+        let threads = ThreadSlots::open(next()?).map_err(broken)?;
+        let mut journals: Vec<OwnedFd> = descriptors.collect();
+        let services = start.services.then(|| journals.pop()).flatten();
         Ok(Self {
-            listener: UnixListener::from(next()?),
-            connections: ConnectionSlots::open(next()?).map_err(broken)?,
-            threads: ThreadSlots::open(next()?).map_err(broken)?,
-            journals: descriptors.collect(),
+            listener,
+            connections,
+            threads,
+            journals,
+            services,
             start: *start,
             link: standard_input,
         })
@@ -238,7 +259,7 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
             Some(happened) = orders.happened.recv() => tell(link, happened).await?,
             Some(told) = orders.told.recv() => {
                 let descriptors: Vec<_> = told.descriptors.iter().map(AsFd::as_fd).collect();
-                link.send(&told.message, &[], &descriptors).await?;
+                link.send(&told.message, &told.payload, &descriptors).await?;
                 if let Some(sent) = told.sent {
                     // Who asked may have given up.
                     let _ = sent.send(());
@@ -287,6 +308,12 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
                             let _ = orders.states.send(states);
                         }
                     }
+                    ToWorker::GiveClient => {
+                        if let Some(client) = received.descriptors.into_iter().next() {
+                            // Its loop ends only with the process.
+                            let _ = orders.clients.send((client, received.payload));
+                        }
+                    }
                     ToWorker::Unknown => {}
                     ToWorker::JournalIsKept => orders.shared.tokens.journal_is_passed_on(),
                     ToWorker::Give(passed) => {
@@ -302,7 +329,11 @@ async fn obey(link: &Link, mut orders: Orders) -> io::Result<()> {
             }
             () = tokio::time::sleep(LOOK_AGAIN_AFTER), if leaving.is_some() => {
                 let open = orders.shared.connections.load(Ordering::Acquire)
-                    + orders.executions.load(Ordering::Acquire);
+                    + orders
+                        .executions
+                        .iter()
+                        .map(|open| open.load(Ordering::Acquire))
+                        .sum::<usize>();
                 let waited = leaving.is_some_and(|since| since.elapsed() > TESTAMENT_TIME);
                 let is_told = orders.testament.is_told() && orders.told.is_empty();
                 if open == 0 && orders.happened.is_empty() && (is_told || waited) {

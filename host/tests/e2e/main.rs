@@ -56,6 +56,8 @@ mod host_metrics;
 mod hooks;
 mod http_client;
 mod http_client_bounds;
+mod http_services;
+mod http_services_changing;
 mod kept;
 mod kept_by_workers;
 mod kit;

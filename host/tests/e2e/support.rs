@@ -15,6 +15,7 @@ mod program;
 pub(crate) mod resident;
 pub(crate) mod runner;
 pub(crate) mod service;
+pub(crate) mod service_client;
 pub(crate) mod serving;
 pub(crate) mod upstream;
 pub(crate) mod versions;

@@ -11,6 +11,11 @@ use plugin_abi::abi::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use super::{
+    Order,
+    exchange::{Answered, Exchange},
+};
+
 /// Values of one execution, at most.
 pub const MAX_VALUES: usize = 256;
 
@@ -29,6 +34,7 @@ pub struct Executing {
     /// In the order of their names.
     values: Vec<Value>,
     bytes: usize,
+    exchange: Option<Exchange>,
 }
 
 #[derive(Debug)]
@@ -41,13 +47,9 @@ struct Value {
 
 impl Executing {
     /// An execution that begins with these values.
-    pub(super) fn new(
-        label: String,
-        values: Values,
-        deadline: Instant,
-        cancelled: watch::Receiver<bool>,
-    ) -> Self {
-        let values: Vec<Value> = values
+    pub(super) fn new(order: Order, deadline: Instant, cancelled: watch::Receiver<bool>) -> Self {
+        let values: Vec<Value> = order
+            .values
             .into_iter()
             .map(|(name, json)| Value {
                 name,
@@ -56,7 +58,8 @@ impl Executing {
             })
             .collect();
         Self {
-            label,
+            label: order.label,
+            exchange: order.exchange,
             deadline,
             cancelled,
             bytes: values.iter().map(|v| v.name.len() + v.json.len()).sum(),
@@ -75,10 +78,16 @@ impl Executing {
         Some(plugin_abi::abi::RBox::into_inner(own))
     }
 
-    /// What the plugin has set.
-    pub(super) fn into_set(self) -> Values {
+    /// What the plugin has set, and what it has replied in one piece.
+    pub(super) fn into_set(self) -> (Values, Option<ReplyParts>) {
         let set = self.values.into_iter().filter(|value| value.is_set);
-        set.map(|value| (value.name, value.json)).collect()
+        let set = set.map(|value| (value.name, value.json)).collect();
+        let answered = self.exchange.and_then(|exchange| exchange.answered);
+        let reply = match answered {
+            Some(Answered::Whole(reply)) => Some(reply),
+            Some(Answered::Streams(_)) | None => None,
+        };
+        (set, reply)
     }
 
     fn place_of(&self, name: &str) -> Result<usize, usize> {
@@ -152,28 +161,45 @@ impl HostContext for Executing {
         ValueStatus::DONE
     }
 
-    fn http_text(&self, _text: HttpText) -> ROption<RSlice<'_, u8>> {
-        ROption::RNone
+    fn http_text(&self, text: HttpText) -> ROption<RSlice<'_, u8>> {
+        let text = self
+            .exchange
+            .as_ref()
+            .and_then(|exchange| exchange.text(text));
+        text.map(Into::into).into()
     }
 
     fn http_headers(&self) -> RSlice<'_, OwnedField> {
-        RSlice::EMPTY
+        let exchange = self.exchange.as_ref();
+        exchange.map_or(RSlice::EMPTY, |exchange| exchange.headers.as_slice().into())
     }
 
     fn http_parameters(&self) -> RSlice<'_, OwnedField> {
-        RSlice::EMPTY
+        let exchange = self.exchange.as_ref();
+        exchange.map_or(RSlice::EMPTY, |exchange| {
+            exchange.parameters.as_slice().into()
+        })
     }
 
     fn http_chunk(&self) -> FfiFuture<RResult<ROption<RVec<u8>>, HttpFailure>> {
-        FfiFuture::new(std::future::ready(RResult::ROk(ROption::RNone)))
+        match &self.exchange {
+            Some(exchange) => (exchange.next_piece)(),
+            None => FfiFuture::new(std::future::ready(RResult::ROk(ROption::RNone))),
+        }
     }
 
-    fn http_respond(&mut self, _reply: ReplyParts, _streams: bool) -> RespondStatus {
-        RespondStatus::NO_REQUEST
+    fn http_respond(&mut self, reply: ReplyParts, streams: bool) -> RespondStatus {
+        match &mut self.exchange {
+            Some(exchange) => exchange.respond(reply, streams),
+            None => RespondStatus::NO_REQUEST,
+        }
     }
 
-    fn http_send(&self, _piece: RVec<u8>) -> FfiFuture<RespondStatus> {
-        FfiFuture::new(std::future::ready(RespondStatus::NO_REQUEST))
+    fn http_send(&self, piece: RVec<u8>) -> FfiFuture<RespondStatus> {
+        match &self.exchange {
+            Some(exchange) => exchange.send(piece),
+            None => FfiFuture::new(std::future::ready(RespondStatus::NO_REQUEST)),
+        }
     }
 }
 
@@ -183,7 +209,11 @@ mod tests {
 
     fn executing(values: Values) -> Executing {
         let (_, cancelled) = watch::channel(false);
-        Executing::new("label".to_owned(), values, Instant::now(), cancelled)
+        let order = Order {
+            values,
+            ..Order::default()
+        };
+        Executing::new(order, Instant::now(), cancelled)
     }
 
     fn set(executing: &mut Executing, name: &str, bytes: usize) -> ValueStatus {
@@ -220,7 +250,8 @@ mod tests {
         let _ = set(&mut executing, "out", 1);
         let _ = set(&mut executing, "gone", 1);
         let _ = executing.set_value("gone".into(), ROption::RNone);
-        let back = Executing::from_object(executing.into_object()).map(Executing::into_set);
+        let back = Executing::from_object(executing.into_object());
+        let back = back.map(|executing| executing.into_set().0);
         let expected = Values::from([
             ("changed".to_owned(), b"11".to_vec()),
             ("out".to_owned(), b"1".to_vec()),

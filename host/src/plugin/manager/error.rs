@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
+    http_services::table::RouteTaken,
     plugin::{
         library::LibraryError,
         metadata::PluginName,
@@ -83,6 +84,9 @@ pub enum LoadErrorCause {
     /// An operator has taken the plugin out of service.
     #[error("an operator has disabled it: `plugin-host enable {0}` lets it serve")]
     Disabled(PluginName),
+    /// Another plugin serves one of its HTTP routes: the operator's to settle.
+    #[error(transparent)]
+    RouteTaken(#[from] RouteTaken),
     /// Configurations that work now would not with it: the operator decides.
     #[error("{}", vetoed(.0))]
     Vetoed(Vec<RefusedRoute>),

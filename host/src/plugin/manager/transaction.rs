@@ -10,6 +10,7 @@ use super::{
     slot::{Slot, Stored},
 };
 use crate::{
+    http_services::table::{self, RouteTaken},
     plugin::{
         discovery::Candidate,
         event::EventKind,
@@ -124,6 +125,11 @@ impl Manager {
         awaited: Option<&PluginName>,
     ) -> Result<Arc<Generation>, LoadError> {
         let subject = Subject::of(&candidate);
+        // Before anything of it runs; and again when it is put in service, since others come too.
+        let routes = table::check(&self.registry.current(), &candidate.metadata);
+        if let Err(taken) = routes {
+            return Err(subject.refused(taken.into()));
+        }
         let candidate = match construct::rehearse(candidate, &self.options).await {
             Ok(candidate) => candidate,
             Err(cause) => return Err(subject.refused(cause)),
@@ -131,8 +137,10 @@ impl Manager {
         let generation = self.construct(candidate, None).await?;
         if !self.registry.current().serves(generation.name()) {
             // Nothing works yet that it could break; its routes are compiled when it serves.
-            self.put_in_service(&generation, old, awaited).await;
-            return Ok(generation);
+            let served = self.put_in_service(&generation, old, awaited).await;
+            return served
+                .map(|()| generation)
+                .map_err(|taken| subject.refused(taken.into()));
         }
         let tried = match self.try_out(&generation, old, vetoes).await {
             Ok(tried) => tried,
@@ -142,7 +150,9 @@ impl Manager {
             }
         };
         let leaving = old.map(|old| self.leaving(old));
-        self.put_in_service(&generation, old, awaited).await;
+        if let Err(taken) = self.put_in_service(&generation, old, awaited).await {
+            return Err(subject.refused(taken.into()));
+        }
         self.compile_all().await;
         // The chains hold what they need of it now.
         drop(tried);
@@ -152,13 +162,19 @@ impl Manager {
         Ok(generation)
     }
 
+    /// Swaps it in, unless another plugin serves one of its HTTP routes by now.
     async fn put_in_service(
         &self,
         generation: &Arc<Generation>,
         old: Option<&Arc<Generation>>,
         awaited: Option<&PluginName>,
-    ) {
+    ) -> Result<(), RouteTaken> {
+        let mut checked = Ok(());
         self.swap(|snapshot| {
+            checked = table::check(snapshot, &generation.origin().metadata);
+            if checked.is_err() {
+                return snapshot.clone();
+            }
             let next = snapshot.with(Arc::clone(generation), old);
             match awaited {
                 Some(name) => next.without_loading(name),
@@ -166,6 +182,10 @@ impl Manager {
             }
         })
         .await;
+        if checked.is_err() {
+            self.retired.retire(Arc::clone(generation));
+        }
+        checked
     }
 
     /// Parses the live configurations with a generation that does not serve yet.

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::document::{self, Document};
 use super::fields::{Fields, Findings, is_line};
 use super::{
-    Digest, Execution, FailurePolicy, Invalid, LibraryPath, MAX_NEEDED_VARIABLES, MAX_TIMEOUT,
-    Metadata, MetadataError, Needs, Parsed, PluginName, Source, TypeError, Warning, parse_version,
+    Digest, Execution, FailurePolicy, HttpRoute, Invalid, LibraryPath, MAX_NEEDED_VARIABLES,
+    MAX_ROUTES, MAX_TIMEOUT, Metadata, MetadataError, Needs, Parsed, PluginName, RoutePattern,
+    Routing, Source, TypeError, Warning, http_routes, parse_version,
 };
 use crate::plugin::schema::Schema;
 
@@ -44,6 +45,11 @@ const SOURCE: &str =
     "`{\"mode\": \"local_so\", \"path\": \"libNAME.so\"}` with the library's file name";
 const LIBRARY: &str = "the library's file name, such as `libsay.so`: no absolute path, no `..`";
 const LINE: &str = "one line of text, or leave it out";
+
+const ROUTE_OBJECT: &str = "an object, `{\"route\": ..., \"method\": ..., \"label\": ...}`";
+const ROUTE: &str =
+    "a path whose parts may be `:name` and the last one `*rest`, such as `/say/:name`";
+const METHOD: &str = "a method such as `GET`, or leave it out for all of them";
 
 /// The framework of Go that go-plugin's files name as driver.
 const GO_DRIVER: &str = "beego";
@@ -103,16 +109,15 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, Invalid> {
     let timeout = file.take("timeout_ms", &timeout_range(), to, timeout);
     let needs = needs(&file, to);
     let config_schema = schema(&file, "config_schema", to);
-    let serves_http = http_services(&file, to);
+    let http_routes = http_services(&file, to);
 
     match (name, version, source) {
         (Some(name), Some(version), Some(source)) if findings.errors.is_empty() => {
-            let mut warnings: Vec<_> = findings
+            let warnings: Vec<_> = findings
                 .unknown
                 .into_iter()
                 .map(Warning::UnknownField)
                 .collect();
-            warnings.extend(serves_http.then_some(Warning::HttpServices));
             let metadata = Metadata {
                 name,
                 version,
@@ -129,6 +134,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, Invalid> {
                 timeout,
                 needs,
                 config_schema,
+                http_routes,
             };
             Ok(Parsed { metadata, warnings })
         }
@@ -205,6 +211,7 @@ pub(super) fn from_build_info(
         timeout: None,
         needs: Needs::default(),
         config_schema: None,
+        http_routes: Vec::new(),
     })
 }
 
@@ -260,31 +267,59 @@ fn needs(file: &Fields<'_>, to: &mut Findings) -> Needs {
     }
 }
 
-/// Whether the file asks for HTTP services. They are read for mistakes only: nothing serves them.
-fn http_services(file: &Fields<'_>, to: &mut Findings) -> bool {
+/// The routes of the plugin's HTTP services, none of which means what another one does.
+fn http_services(file: &Fields<'_>, to: &mut Findings) -> Vec<HttpRoute> {
     let Some(services) = file.object("http_services", &HTTP_FIELDS, to) else {
-        return false;
+        return Vec::new();
     };
     let driver = services.parse("driver", "`axum`", to, Some);
-    if let Some(driver) = driver.filter(|driver| *driver == GO_DRIVER) {
-        to.errors.push(MetadataError::GoDriver {
-            driver: driver.to_owned(),
-        });
+    match driver {
+        None | Some("axum") => {}
+        Some(GO_DRIVER) => to.errors.push(MetadataError::GoDriver {
+            driver: GO_DRIVER.to_owned(),
+        }),
+        Some(other) => to.invalid(
+            services.place_of("driver"),
+            format!("`{}`", other.escape_debug()),
+            "`axum`",
+        ),
     }
-    let routes = services.list(
-        "routes",
-        "an object, `{\"route\": ..., \"method\": ..., \"label\": ...}`",
-        to,
-        Value::as_object,
-    );
-    for (index, route) in routes.into_iter().enumerate() {
+    let routes = services.list("routes", ROUTE_OBJECT, to, Value::as_object);
+    if routes.len() > MAX_ROUTES {
+        to.invalid(
+            services.place_of("routes"),
+            format!("a list of {}", routes.len()),
+            &format!("at most {MAX_ROUTES} routes; one can be open, like `/files/*rest`"),
+        );
+    }
+    let mut routing = Routing::default();
+    let mut read = Vec::new();
+    for (index, route) in routes.into_iter().enumerate().take(MAX_ROUTES) {
         let place = format!("{}.{index}", services.place_of("routes"));
-        let route = Fields::new(place, route, &ROUTE_FIELDS, to);
-        for name in ROUTE_FIELDS {
-            route.line(name, LINE, to);
+        let fields = Fields::new(place.clone(), route, &ROUTE_FIELDS, to);
+        fields.require("route", ROUTE, to);
+        let pattern = fields.parse("route", ROUTE, to, RoutePattern::new);
+        let method = fields.parse("method", METHOD, to, http_routes::method);
+        let label = fields.line("label", LINE, to);
+        let Some(pattern) = pattern else { continue };
+        let route = HttpRoute {
+            pattern,
+            method,
+            label,
+        };
+        match routing.insert(&route, place.clone()) {
+            Ok(()) => read.push(route),
+            Err(other) => {
+                let other = other.unwrap_or_default();
+                to.invalid(
+                    place,
+                    format!("{route}, which could mean the same request as `{other}`"),
+                    "another route or method, or leave one of the two out",
+                );
+            }
         }
     }
-    true
+    read
 }
 
 fn schema(file: &Fields<'_>, name: &str, to: &mut Findings) -> Option<Schema> {

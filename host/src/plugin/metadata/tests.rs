@@ -102,7 +102,10 @@ fn the_example_is_valid_and_says_what_it_seems_to_say() {
             .check_raw(br#"{"boddy": ""}"#)
             .is_err()
     );
-    assert_eq!(warnings, [Warning::HttpServices]);
+    assert_eq!(warnings, []);
+    let routes = metadata.http_routes.iter().map(ToString::to_string);
+    assert_eq!(routes.collect::<Vec<_>>(), ["GET /say/:name"]);
+    assert_eq!(metadata.http_routes[0].label, "greet");
 }
 
 #[test]
@@ -317,19 +320,38 @@ fn a_file_of_a_go_plugin_is_told_what_to_write_instead() {
 }
 
 #[test]
-fn http_services_are_checked_but_only_warned_of() {
-    let warning = "`http_services` has no effect: this host does not serve it yet";
-    check_warnings(&json!({"http_services": {"driver": "axum"}}), &[warning]);
-    check_warnings(
-        &json!({"http_services": {"routes": [{"path": "/"}]}}),
-        &[
-            "`http_services.routes.0.path` is not a field, it has no effect: remove it, or let its name begin with `x-`",
-            warning,
-        ],
-    );
+fn http_services_are_routes_that_do_not_mean_the_same() {
+    check_warnings(&json!({"http_services": {"driver": "axum"}}), &[]);
+    let route = "a path whose parts may be `:name` and the last one `*rest`, such as `/say/:name`";
+    let refused = |routes: Value, expected: &str| {
+        check(&json!({"http_services": {"routes": routes}}), &[expected]);
+    };
     check(
-        &json!({"http_services": {"routes": [{"route": 1}]}}),
-        &["`http_services.routes.0.route` is 1: write one line of text, or leave it out"],
+        &json!({"http_services": {"driver": "actix"}}),
+        &["`http_services.driver` is `actix`: write `axum`"],
+    );
+    refused(
+        json!([{"label": "x"}]),
+        &format!("`http_services.routes.0.route` is missing: write {route}"),
+    );
+    refused(
+        json!([{"route": "/a?b"}]),
+        &format!("`http_services.routes.0.route` is `/a?b`: write {route}"),
+    );
+    refused(
+        json!([{"route": "/", "method": "FETCH"}]),
+        "`http_services.routes.0.method` is `FETCH`: write a method such as `GET`, or leave it out for all of them",
+    );
+    refused(
+        json!([{"route": "/a/:x", "method": "GET"}, {"route": "/a/b", "method": "GET"}, {"route": "/a/:y"}]),
+        "`http_services.routes.2` is any method /a/:y, which could mean the same request as `http_services.routes.0`: write another route or method, or leave one of the two out",
+    );
+    let many: Vec<_> = (0..=MAX_ROUTES)
+        .map(|n| json!({"route": format!("/{n}")}))
+        .collect();
+    refused(
+        json!(many),
+        "`http_services.routes` is a list of 65: write at most 64 routes; one can be open, like `/files/*rest`",
     );
 }
 
