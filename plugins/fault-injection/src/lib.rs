@@ -1,7 +1,9 @@
 //! Answers a share of the requests itself, mostly with an error, so that one sees how clients
-//! bear it.
+//! bear it. An operator switches all of it off and on without touching a route.
 
 #![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use plugin_abi::prelude::*;
 
@@ -25,7 +27,15 @@ fn every_request() -> u8 {
 }
 
 #[derive(Default)]
-struct FaultInjection;
+struct FaultInjection {
+    /// An operator has switched it off: every request passes.
+    is_off: AtomicBool,
+    /// Requests that got the answer.
+    injected: AtomicU64,
+}
+
+/// The format of what is left to the next version.
+const STATE: u32 = 1;
 
 impl Plugin for FaultInjection {
     type Config = Config;
@@ -47,12 +57,42 @@ impl Plugin for FaultInjection {
 
     async fn request_filter(&self, config: &Config, _request: &mut Request) -> Result<Action> {
         // The draw is one of 0 to 99: never below 0 percent, always below 100.
-        if fastrand::u8(0..100) >= config.percentage {
+        if self.is_off.load(Ordering::Relaxed) || fastrand::u8(0..100) >= config.percentage {
             return Ok(Action::Continue);
         }
+        self.injected.fetch_add(1, Ordering::Relaxed);
         Ok(Action::stop(
             Reply::new(config.http_status).body(&config.body),
         ))
+    }
+
+    async fn execute(&self, context: &mut Context) -> Result<()> {
+        match context.label() {
+            "status" => {}
+            "switch" => {
+                let on: bool = context.get("on")?.context("set `on` to true or false")?;
+                self.is_off.store(!on, Ordering::Relaxed);
+            }
+            other => bail!("there is no `{other}`, only `status` and `switch`"),
+        }
+        context.set("on", &!self.is_off.load(Ordering::Relaxed))?;
+        context.set("injected", &self.injected.load(Ordering::Relaxed))?;
+        Ok(())
+    }
+
+    fn save_state(&self) -> Result<Option<State>> {
+        let state = (
+            self.is_off.load(Ordering::Relaxed),
+            self.injected.load(Ordering::Relaxed),
+        );
+        State::json(STATE, &state).map(Some)
+    }
+
+    fn restore_state(&self, state: &State) -> Result<()> {
+        let (is_off, injected): (bool, u64) = state.read(STATE)?;
+        self.is_off.fetch_or(is_off, Ordering::Relaxed);
+        self.injected.fetch_add(injected, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! `fault-injection` in a fake gateway.
 
-use plugin_abi::testing::{Gateway, Loaded, Value, check_plugin_json, get, json};
+use plugin_abi::testing::{Gateway, Loaded, Value, check_plugin_json, execution, get, json};
 
 use super::*;
 
@@ -43,6 +43,23 @@ fn a_percentage_of_the_requests_is_hit_and_the_rest_passes() {
     // Less likely to fail than the machine that runs it.
     let half = hit(json!({ "http_status": 500, "percentage": 50 }));
     assert!((250..750).contains(&half), "{half}");
+}
+
+#[test]
+fn an_operator_switches_it_off_and_on_and_is_told_how_many_were_hit() {
+    let plugin = plugin();
+    let route = plugin.route(json!({ "http_status": 503 }));
+    assert!(!route.request(get("/")).went_upstream());
+    let switched = plugin.execute(execution("switch").set("on", false));
+    assert_eq!(switched.value("on"), false);
+    assert!(route.request(get("/")).went_upstream());
+    let asked = plugin.execute(execution("status").request(get("/fault-injection")));
+    let status = json!({ "injected": 1, "on": false });
+    assert_eq!(asked.reply().json(), status);
+    plugin.execute(execution("switch").set("on", true));
+    assert!(!route.request(get("/")).went_upstream());
+    let mistaken = plugin.execute(execution("switch"));
+    assert_eq!(mistaken.failure(), "set `on` to true or false");
 }
 
 #[test]
