@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::{
     Gateway, Host, PluginDir,
+    asking::post,
     builds::{Built, LATER_ABI},
     get, plugin_host, request, response, wait_for,
 };
@@ -86,6 +87,18 @@ fn a_library_of_this_build_does_everything() {
 #[test]
 fn a_library_with_the_abi_as_it_was_in_1_0_and_with_another_serde_does_everything() {
     does_everything(Built::WithAbi1_0);
+}
+
+#[test]
+fn a_library_with_the_abi_as_it_was_in_1_1_does_everything_and_has_nothing_to_execute() {
+    does_everything(Built::WithAbi1_1);
+    let host = Host::builder().start();
+    let files = Built::WithAbi1_1.version("0.2.0");
+    files.swap_in(&host.plugins().join("compatible"));
+    host.log_line(&["plugin loaded", "compatible"]);
+    let execute = post("/v1/plugins/compatible/execute").body("{}");
+    let refusal = execute.of(&host).problem(501);
+    assert!(refusal.contains("has no `execute`"), "{refusal}");
 }
 
 #[test]

@@ -26,6 +26,9 @@ const OTHER_RUSTC_VARIABLE: &str = "PLUGIN_HOST_TEST_RUSTC";
 /// of `serde`, `serde_json` and others of those days.
 const FROZEN: &str = "host/tests/fixtures/abi-1.0.0/Cargo.toml";
 
+/// The same of ABI 1.1.0.
+const FROZEN_1_1: &str = "host/tests/fixtures/abi-1.1.0/Cargo.toml";
+
 /// Name of the plugin whose ABI has another layout.
 const MISSHAPEN: &str = "misshapen";
 
@@ -42,6 +45,8 @@ pub(crate) enum Built {
     Now,
     /// With `plugin-abi` as it was in ABI 1.0.0.
     WithAbi1_0,
+    /// With `plugin-abi` as it was in ABI 1.1.0.
+    WithAbi1_1,
     /// With `plugin-abi` as it was in ABI 1.0.0, but for one field, which has another type.
     WithAnotherLayout,
     /// With a later minor version of the ABI, of which it uses nothing new.
@@ -87,6 +92,7 @@ impl Built {
 
     fn library(self) -> PathBuf {
         static FROZEN_ABI: OnceLock<PathBuf> = OnceLock::new();
+        static FROZEN_ABI_1_1: OnceLock<PathBuf> = OnceLock::new();
         static ANOTHER_LAYOUT: OnceLock<PathBuf> = OnceLock::new();
         static LATER_ABI: OnceLock<PathBuf> = OnceLock::new();
         static ANOTHER_COMPILER: OnceLock<PathBuf> = OnceLock::new();
@@ -94,6 +100,7 @@ impl Built {
         match self {
             Self::Now | Self::WithItsOwnAllocator => built_plugin(self.plugin()).library,
             Self::WithAbi1_0 => FROZEN_ABI.get_or_init(with_frozen_abi).clone(),
+            Self::WithAbi1_1 => FROZEN_ABI_1_1.get_or_init(with_frozen_abi_1_1).clone(),
             Self::WithAnotherLayout => ANOTHER_LAYOUT.get_or_init(with_another_layout).clone(),
             Self::WithALaterAbi => LATER_ABI.get_or_init(with_a_later_abi).clone(),
             Self::ByAnotherCompiler => ANOTHER_COMPILER.get_or_init(by_another_compiler).clone(),
@@ -103,14 +110,22 @@ impl Built {
 }
 
 fn with_frozen_abi() -> PathBuf {
-    let target = target_dir().join("abi-1.0.0");
+    frozen(FROZEN, "abi-1.0.0")
+}
+
+fn with_frozen_abi_1_1() -> PathBuf {
+    frozen(FROZEN_1_1, "abi-1.1.0")
+}
+
+fn frozen(manifest: &str, target: &str) -> PathBuf {
+    let target = target_dir().join(target);
     succeed(
         cargo()
             .args([
                 "build",
                 "--locked",
                 "--manifest-path",
-                FROZEN,
+                manifest,
                 "--target-dir",
             ])
             .arg(&target),
