@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use crate::{pipeline::execute::Executor, throttle::Throttle};
+use crate::{pipeline::execute::Executor, server::access_log::AccessLog, throttle::Throttle};
 use table::Table;
 
 /// Bytes of a request's head, at most.
@@ -48,4 +48,6 @@ pub struct Services {
     pub bounds: Bounds,
     /// Keeps failures from filling the log.
     pub throttle: Throttle,
+    /// Where one is kept.
+    pub access_log: Option<AccessLog>,
 }

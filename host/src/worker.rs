@@ -210,6 +210,7 @@ async fn work(
             given: clients,
             open_clients: Arc::clone(&open_clients),
             tell: tell.clone(),
+            access_log: shared.access_log.clone(),
         },
         shutdown.clone(),
         running,

@@ -38,6 +38,7 @@ use crate::{
         },
     },
     plugin::metadata::Lookup,
+    server::access_log::ServiceRequest,
 };
 
 /// An answer that streams ends before its end: the client must know that something is missing.
@@ -85,14 +86,26 @@ pub(super) async fn answer(
         }
     };
     // The one place where every request is known that was answered, or whose answer has begun.
+    let took = began.elapsed();
+    let status = response.status().as_u16();
     tracing::debug!(
         %method,
         path,
-        status = response.status().as_u16(),
+        status,
         plugin = served,
-        microseconds = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "a request to a service"
     );
+    if let Some(log) = &services.access_log {
+        let request = ServiceRequest {
+            client,
+            method: method.as_str(),
+            path: &path,
+            status,
+            plugin: served.as_deref(),
+        };
+        log.write_service(&request, took);
+    }
     response
 }
 

@@ -1,4 +1,5 @@
-//! The access log: one line for each call, with what each plugin has made of it and how long that took.
+//! The access log: one line for each call, with what each plugin has made of it and how long that took,
+//! and one for each request to a plugin's HTTP service.
 //!
 //! Only where operators ask for it: a line costs more than many a plugin. Every text that comes from a
 //! client is bounded and quoted, so that it cannot look like a line of its own. Where lines go is not
@@ -6,6 +7,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -58,6 +60,21 @@ pub type TakeLine = Arc<dyn Fn(&[u8]) + Send + Sync>;
 pub struct AccessLog {
     shape: Shape,
     take: TakeLine,
+}
+
+/// A request to a plugin's HTTP service.
+#[derive(Debug, Clone, Copy)]
+pub struct ServiceRequest<'r> {
+    /// The client, where it is not on this machine's socket.
+    pub client: Option<IpAddr>,
+    /// As the client has written it.
+    pub method: &'r str,
+    /// Without the query.
+    pub path: &'r str,
+    /// What it is answered with.
+    pub status: u16,
+    /// Name and version of the plugin; none where no route led to one.
+    pub plugin: Option<&'r str>,
 }
 
 /// What is known of a call.
@@ -153,6 +170,21 @@ struct Written<'l> {
     plugins: &'l [Part],
 }
 
+/// A request to a service as it is written.
+#[derive(Serialize)]
+struct WrittenService<'r> {
+    time: String,
+    phase: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    method: &'r str,
+    path: String,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugin: Option<&'r str>,
+    microseconds: f64,
+}
+
 impl AccessLog {
     /// One whose lines have this shape and go there.
     pub fn new(shape: Shape, take: TakeLine) -> Self {
@@ -178,7 +210,7 @@ impl AccessLog {
     ) -> String {
         let path = line.path.clone().map(|path| cut(path, longest));
         let written = Written {
-            time: humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
+            time: now(),
             route: cut(line.token.key().into_owned(), longest),
             request_id: line.request_id,
             phase: line.entry.label(),
@@ -191,8 +223,27 @@ impl AccessLog {
             waited_microseconds: microseconds(line.questions.waited()),
             plugins: parts,
         };
+        self.line(&written)
+    }
+
+    /// Writes the line of a request to a plugin's HTTP service, whose answer has begun after so long.
+    pub fn write_service(&self, request: &ServiceRequest<'_>, took: Duration) {
+        let written = WrittenService {
+            time: now(),
+            phase: "service",
+            client: request.client.map(|client| client.to_string()),
+            method: request.method,
+            path: cut(request.path.to_owned(), MAX_TEXT_BYTES),
+            status: request.status,
+            plugin: request.plugin,
+            microseconds: microseconds(took),
+        };
+        (self.take)(self.line(&written).as_bytes());
+    }
+
+    fn line(&self, written: &(impl Serialize + fmt::Display)) -> String {
         let mut text = match self.shape {
-            Shape::Json => serde_json::to_string(&written).unwrap_or_default(),
+            Shape::Json => serde_json::to_string(written).unwrap_or_default(),
             Shape::Text => written.to_string(),
         };
         text.push('\n');
@@ -257,6 +308,25 @@ impl fmt::Display for Written<'_> {
         }
         Ok(())
     }
+}
+
+impl fmt::Display for WrittenService<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.time, self.phase)?;
+        if let Some(client) = &self.client {
+            write!(f, " client={client}")?;
+        }
+        let (path, status, microseconds) = (&self.path, self.status, self.microseconds);
+        write!(f, " method={} path={path:?} status={status}", self.method)?;
+        if let Some(plugin) = self.plugin {
+            write!(f, " plugin={plugin:?}")?;
+        }
+        write!(f, " us={microseconds}")
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_micros(SystemTime::now()).to_string()
 }
 
 /// With one digit behind the point, which is what the clock is good for.

@@ -29,6 +29,7 @@ use crate::{
     pipeline::{Pipeline, execute::Executor},
     plugin::registry::Snapshot,
     server::Shutdown,
+    server::access_log::AccessLog,
     shared_memory::threads,
     throttle::Throttle,
 };
@@ -58,6 +59,8 @@ pub(super) struct Parts {
     pub(super) open_clients: Arc<AtomicUsize>,
     /// Where clients go that somebody else has to serve.
     pub(super) tell: Telling,
+    /// Where one is kept.
+    pub(super) access_log: Option<AccessLog>,
 }
 
 /// Starts the loop; it holds `running` until, after the worker was told to end, the last execution has.
@@ -103,6 +106,7 @@ async fn serve(parts: Parts, executor: &Executor, mut shutdown: watch::Receiver<
             tables: of_services,
             bounds: parts.bounds,
             throttle: Throttle::new(FAILURE_LINES_PER_SECOND, Duration::from_secs(1)),
+            access_log: parts.access_log,
         }),
         open: parts.open_clients,
         tell: parts.tell,

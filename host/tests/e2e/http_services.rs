@@ -48,6 +48,32 @@ fn serving_with(builder: Builder, of: &[(&str, &str, &str)]) -> (Host, SocketAdd
 }
 
 #[test]
+fn each_request_leaves_a_line_in_the_access_log_with_the_plugin_and_the_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("access.log");
+    let builder = Host::builder()
+        .flag("--access-log", file.to_str().unwrap())
+        .flag("--log-format", "json");
+    let (_host, address) = serving_with(builder, &[("GET", "/values/:a/:b", "report")]);
+    let mut client = connect(address);
+    assert_eq!(client.ask("GET", "/values/1/2", &[], b"").code(), 200);
+    assert_eq!(client.ask("GET", "/nowhere", &[], b"").code(), 404);
+    let lines: Vec<Value> = wait_for("two lines", || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        Some(lines.collect()).filter(|lines: &Vec<Value>| lines.len() == 2)
+    });
+    assert_eq!(lines[0]["phase"], "service");
+    assert_eq!(lines[0]["method"], "GET");
+    assert_eq!(lines[0]["path"], "/values/1/2");
+    assert_eq!(lines[0]["status"], 200);
+    assert_eq!(lines[0]["plugin"], "scripted 0.1.0");
+    assert_eq!(lines[0]["client"], "127.0.0.1");
+    assert_eq!(lines[1]["status"], 404);
+    assert_eq!(lines[1]["plugin"], Value::Null);
+}
+
+#[test]
 fn a_request_is_executed_by_the_plugin_whose_route_it_matches() {
     let (host, address) = serving(&[
         ("POST", "/see/:name/*rest", "see"),

@@ -66,6 +66,6 @@ pub const ACCESS_LOG: Setting = Setting {
     kind: Kind::Text,
     value_name: "FILE",
     default: Fallback::Described("none"),
-    help: "File with a line for each call: what each plugin has made of it, and how long that took",
+    help: "File with a line for each call, with what each plugin has made of it and how long that took, and for each request to an HTTP service",
     group: LOG,
 };
