@@ -114,7 +114,7 @@ impl Run<'_> {
                     Some(format!(
                         "has printed more than {MAX_OUTPUT} bytes and was ended"
                     ))
-                } else if looks % LOOKS_PER_DISK == 0 {
+                } else if looks.is_multiple_of(LOOKS_PER_DISK) {
                     self.too_much_disk()
                 } else {
                     None
@@ -167,7 +167,10 @@ fn tail(from: impl Read, printed: &AtomicU64, tell: &mpsc::Sender<String>) -> St
         kept.push_str(&text);
         kept.push('\n');
         if kept.len() > 2 * KEPT {
-            let from = kept.ceil_char_boundary(kept.len() - KEPT);
+            let mut from = kept.len() - KEPT;
+            while !kept.is_char_boundary(from) {
+                from += 1;
+            }
             kept.drain(..from);
         }
         // Nobody may want to know.
