@@ -13,6 +13,7 @@ mod gateway;
 mod generate;
 mod hosts;
 mod inspect;
+mod install;
 mod keygen;
 mod leash;
 mod logs;
@@ -63,6 +64,11 @@ enum Command {
     Pack(pack::PackArgs),
     Inspect(inspect::InspectArgs),
     Unpack(unpack::UnpackArgs),
+    Install(install::InstallArgs),
+    Update(install::UpdateArgs),
+    Outdated(install::OutdatedArgs),
+    Remove(install::RemoveArgs),
+    Push(install::PushArgs),
     Keygen(keygen::KeygenArgs),
     Sign(sign::SignArgs),
     Verify(verify::VerifyArgs),
@@ -116,6 +122,11 @@ pub fn main() -> ExitCode {
         Command::Pack(args) => pack::pack(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Unpack(args) => unpack::unpack(&args),
+        Command::Install(args) => install::install(&args),
+        Command::Update(args) => install::update(&args),
+        Command::Outdated(args) => install::outdated(&args),
+        Command::Remove(args) => install::remove(&args),
+        Command::Push(args) => install::push(&args),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::Sign(args) => sign::sign(&args),
         Command::Verify(args) => verify::verify(&args),

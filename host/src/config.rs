@@ -19,6 +19,7 @@ pub mod reference;
 mod references;
 pub mod settings;
 mod source;
+mod sources;
 mod trust;
 mod value;
 
@@ -40,6 +41,7 @@ pub use log::{LogConfig, LogFormat, LogRotation, check_filter};
 pub use plugins::{PluginTable, SettingsError};
 pub use references::ReferenceError;
 pub use source::{Environment, Flags, Origin};
+pub use sources::OfSources;
 
 use crate::plugin::{registry::Requested, settings::Operator, signature::Trust};
 use crate::privileges::{Restrictions, RunAs, find_group};

@@ -23,6 +23,8 @@ pub mod server;
 pub mod throttle;
 pub mod tokens;
 pub mod pipeline;
+pub mod install;
+pub mod sources;
 pub mod plugin;
 pub mod http_client;
 pub mod metrics;

@@ -76,6 +76,9 @@ pub const CONFIG_FILE_VARIABLE: &str = "PLUGIN_HOST_CONFIG";
 /// Environment variable with the password of a key that signs.
 pub const KEY_PASSWORD_VARIABLE: &str = "PLUGIN_HOST_KEY_PASSWORD";
 
+/// Environment variable with credentials for the sources of plugins.
+pub const CREDENTIALS_VARIABLE: &str = "PLUGIN_HOST_CREDENTIALS";
+
 /// Environment variable in which the gateway gives the address to listen on.
 pub const GATEWAY_LISTEN_VARIABLE: &str = "APISIX_LISTEN_ADDRESS";
 

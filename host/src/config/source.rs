@@ -129,6 +129,7 @@ impl Environment {
             .chain([
                 settings::CONFIG_FILE_VARIABLE.to_owned(),
                 settings::KEY_PASSWORD_VARIABLE.to_owned(),
+                settings::CREDENTIALS_VARIABLE.to_owned(),
             ])
             .collect();
         self.variables

@@ -1,5 +1,5 @@
-//! `docs/tutorial.md` and `docs/packages.md` as a reader follows them: their commands run in their order
-//! in a fresh directory, and what they say has the lines that are shown.
+//! `docs/tutorial.md`, `docs/packages.md` and `docs/sources.md` as a reader follows them: their commands run
+//! in their order in a fresh directory, and what they say has the lines that are shown.
 //!
 //! Commands at the prompt `$` end by themselves. Those at a prompt with a name (`dev$`) have a terminal
 //! of their own: they go on running, `...` there stands for nothing new to type, and `^C` ends them.
@@ -21,6 +21,7 @@ use crate::support::{PATIENCE, crates, http::free_address, wait_for};
 
 const TUTORIAL: &str = include_str!("../../../docs/tutorial.md");
 const PACKAGES: &str = include_str!("../../../docs/packages.md");
+const SOURCES: &str = include_str!("../../../docs/sources.md");
 
 /// One command, and what is shown of its output.
 #[derive(Debug, PartialEq, Eq)]
@@ -256,6 +257,11 @@ fn each_command_of_the_tutorial_does_what_it_shows() {
 #[test]
 fn each_command_about_packages_does_what_it_shows() {
     follow(PACKAGES, 14);
+}
+
+#[test]
+fn each_command_about_sources_does_what_it_shows() {
+    follow(SOURCES, 8);
 }
 
 #[test]
