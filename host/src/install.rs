@@ -4,7 +4,9 @@
 //! of it is in the directory under a name that hosts look at. It lands whole, after its signature, as
 //! `NAME-VERSION.plg`; hosts that run there notice it by themselves. Nothing here loads a library.
 
+pub mod declared;
 mod error;
+pub mod plan;
 mod place;
 
 use std::{path::PathBuf, sync::Arc};
@@ -22,6 +24,7 @@ use crate::{
     sources::{Fetched, Pin, Resolved, Source, SourceError, Sources},
 };
 
+use declared::Wanted;
 pub use error::InstallError;
 use place::Place;
 
@@ -46,11 +49,25 @@ pub struct Installed {
     pub changed: bool,
 }
 
+impl Installed {
+    /// It was there already.
+    fn unchanged(locked: &Locked) -> Self {
+        Self {
+            name: locked.name.clone(),
+            version: locked.version.clone(),
+            replaced: Vec::new(),
+            changed: false,
+        }
+    }
+}
+
 /// What a source has for a plugin that is there.
 #[derive(Debug)]
 pub struct Outlook {
     /// The plugin as it is locked.
     pub locked: Locked,
+    /// Which versions may take its place.
+    pub version: VersionReq,
     /// What its source means now; none where it is pinned by its digest.
     pub now: Option<Result<Resolved, SourceError>>,
 }
@@ -93,7 +110,7 @@ impl<'a> Installer<'a> {
         requirement: &VersionReq,
     ) -> Result<Installed, InstallError> {
         let resolved = self.sources.resolve(source, requirement)?;
-        self.put(&resolved, requirement)
+        self.put(&resolved, requirement, None)
     }
 
     /// Makes the directory what `plugins.lock` says, byte by byte. Plugins that it does not name stay.
@@ -104,40 +121,42 @@ impl<'a> Installer<'a> {
         let all: Vec<_> = self.lock.plugins().cloned().collect();
         let mut installed = Vec::new();
         for locked in all {
-            if self.is_there(&locked) {
-                installed.push(Installed {
-                    name: locked.name,
-                    version: locked.version,
-                    replaced: Vec::new(),
-                    changed: false,
-                });
-                continue;
-            }
-            let fetched = self.sources.fetch(&Resolved::of(&locked)?)?;
-            let judged = self.judge(&fetched)?;
-            if (&judged.name, &judged.version) != (&locked.name, &locked.version) {
-                return Err(InstallError::OtherPlugin {
-                    from: locked.source,
-                    wanted: format!("{} {}", locked.name, locked.version),
-                    found: format!("{} {}", judged.name, judged.version),
-                });
-            }
-            self.place.put(&judged.name, &judged.version, &fetched)?;
-            installed.push(Installed {
-                name: locked.name,
-                version: locked.version,
-                replaced: Vec::new(),
-                changed: true,
+            installed.push(match self.is_there(&locked) {
+                true => Installed::unchanged(&locked),
+                false => self.put_locked(&locked)?,
             });
         }
         Ok(installed)
     }
 
-    /// What the sources of plugins have now: of all, or of one.
+    /// Gets the very bytes that are locked.
+    fn put_locked(&mut self, locked: &Locked) -> Result<Installed, InstallError> {
+        let fetched = self.sources.fetch(&Resolved::of(locked)?)?;
+        let judged = self.judge(&fetched)?;
+        if (&judged.name, &judged.version) != (&locked.name, &locked.version) {
+            return Err(InstallError::OtherPlugin {
+                from: locked.source.clone(),
+                wanted: format!("{} {}", locked.name, locked.version),
+                found: format!("{} {}", judged.name, judged.version),
+            });
+        }
+        self.place.put(&judged.name, &judged.version, &fetched)?;
+        Ok(Installed {
+            changed: true,
+            ..Installed::unchanged(locked)
+        })
+    }
+
+    /// What the sources of plugins have now: of all, or of one. Where a plugin is declared, what is
+    /// declared of its version holds.
     ///
     /// # Errors
     /// There is no such plugin.
-    pub fn outlook(&self, only: Option<&PluginName>) -> Result<Vec<Outlook>, InstallError> {
+    pub fn outlook(
+        &self,
+        only: Option<&PluginName>,
+        declared: &[Wanted],
+    ) -> Result<Vec<Outlook>, InstallError> {
         let wanted = self.lock.plugins();
         let wanted: Vec<_> = wanted
             .filter(|locked| only.is_none_or(|name| *name == locked.name))
@@ -146,13 +165,16 @@ impl<'a> Installer<'a> {
             return Err(InstallError::NotInstalled(name.clone()));
         }
         let outlook = |locked: &Locked| {
+            let declared = declared.iter().find(|wanted| wanted.name == locked.name);
+            let version = declared.map_or(VersionReq::STAR, |wanted| wanted.version.clone());
             let now = match locked.source.parse::<Source>() {
                 Ok(Source::Https(_)) => None,
-                Ok(source) => Some(self.sources.resolve(&source.unpinned(), &VersionReq::STAR)),
+                Ok(source) => Some(self.sources.resolve(&source.unpinned(), &version)),
                 Err(error) => Some(Err(error.into())),
             };
             Outlook {
                 locked: locked.clone(),
+                version,
                 now,
             }
         };
@@ -165,19 +187,14 @@ impl<'a> Installer<'a> {
     /// As for [`Installer::install`]; or it is another plugin.
     pub fn update(&mut self, outlook: Outlook) -> Result<Installed, InstallError> {
         let locked = outlook.locked;
-        let unchanged = Installed {
-            name: locked.name.clone(),
-            version: locked.version.clone(),
-            replaced: Vec::new(),
-            changed: false,
-        };
+        let unchanged = Installed::unchanged(&locked);
         match outlook.now {
             None => Ok(unchanged),
             Some(now) => {
                 let resolved = now?;
                 match resolved.pin.is_of(&locked) && self.is_there(&locked) {
                     true => Ok(unchanged),
-                    false => self.put(&resolved, &VersionReq::STAR),
+                    false => self.put(&resolved, &outlook.version, Some(&locked.name)),
                 }
             }
         }
@@ -204,6 +221,7 @@ impl<'a> Installer<'a> {
         &mut self,
         resolved: &Resolved,
         requirement: &VersionReq,
+        expected: Option<&PluginName>,
     ) -> Result<Installed, InstallError> {
         let known = self.lock.plugins().find(|locked| {
             resolved.pin.is_of(locked)
@@ -211,16 +229,18 @@ impl<'a> Installer<'a> {
                 && self.is_there(locked)
         });
         if let Some(known) = known {
-            return Ok(Installed {
-                name: known.name.clone(),
-                version: known.version.clone(),
-                replaced: Vec::new(),
-                changed: false,
-            });
+            return Ok(Installed::unchanged(known));
         }
         let fetched = self.sources.fetch(resolved)?;
-        let locked = self.judge(&fetched)?;
+        let mut locked = self.judge(&fetched)?;
         let (name, version) = (locked.name.clone(), locked.version.clone());
+        if let Some(expected) = expected.filter(|expected| **expected != name) {
+            return Err(InstallError::OtherPlugin {
+                from: locked.source,
+                wanted: expected.to_string(),
+                found: format!("{name} {version}"),
+            });
+        }
         if !requirement.matches(&version) {
             return Err(InstallError::OtherVersion {
                 plugin: name,
@@ -228,8 +248,15 @@ impl<'a> Installer<'a> {
                 requirement: requirement.clone(),
             });
         }
-        if self.lock.get(&name, &version).is_none() {
-            self.place.is_free(&name, &version)?;
+        match self.lock.get(&name, &version) {
+            None => self.place.is_free(&name, &version)?,
+            // What the same commit has become on other platforms holds.
+            Some(known) if known.commit.is_some() && known.commit == locked.commit => {
+                for (platform, digest) in &known.libraries {
+                    locked.libraries.entry(platform.clone()).or_insert(*digest);
+                }
+            }
+            Some(_) => {}
         }
         let before = self.versions(&name);
         let replaced: Vec<_> = before.into_iter().filter(|old| *old != version).collect();

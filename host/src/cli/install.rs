@@ -1,12 +1,13 @@
-//! `plugin-host install`, `update`, `outdated`, `remove` and `push`: plugins from elsewhere into a plugin
+//! `plugin-host install`, `update`, `outdated`, `remove`, `sync` and `push`: plugins from elsewhere into a plugin
 //! directory, and packages into registries.
 //!
 //! What happens there is the business of `install` and `sources`; here are what was typed, and what is
 //! shown.
 
 mod asking;
+mod sync;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use comfy_table::{Table, presets};
@@ -16,7 +17,10 @@ use serde_json::{Value, json};
 use super::{FAILURE, check::THIS_PROGRAM, output};
 use crate::{
     config::Environment,
-    install::{InstallError, Installed, Installer, Outlook},
+    install::{
+        InstallError, Installed, Installer, Outlook,
+        declared::{self, Wanted},
+    },
     plugin::{
         metadata::{Digest, PluginName},
         package::MAX_PACKAGE_BYTES,
@@ -25,6 +29,8 @@ use crate::{
     sources::{Source, Sources, read_file},
 };
 use asking::{Bar, SourceArgs, TargetArgs};
+
+pub(super) use sync::{SyncArgs, sync};
 
 const LONG_ABOUT: &str = "\
 Install a plugin into a plugin directory, and note in its plugins.lock where it is from and which bytes it
@@ -75,8 +81,9 @@ pub(super) struct InstallArgs {
 
 /// Install what the sources of installed plugins have now
 ///
-/// A registry's or a repository's newest version, what a branch or a tag stands for now, a file as it is
-/// now. Packages from https:// URLs are pinned by their digests and stay.
+/// A registry's or a repository's newest version that fits what plugins.toml in the plugin directory says of
+/// it, where there is one; what a branch or a tag stands for now; a file as it is now. Packages from https://
+/// URLs are pinned by their digests and stay.
 #[derive(Debug, Args)]
 #[command(after_help = super::HELP)]
 pub(super) struct UpdateArgs {
@@ -158,9 +165,9 @@ pub(super) fn install(args: &InstallArgs) -> u8 {
 }
 
 pub(super) fn update(args: &UpdateArgs) -> u8 {
-    with(&args.target, &args.sources, |installer| {
+    with_declared(&args.target, &args.sources, |declared, installer| {
         let mut failures = 0;
-        for outlook in installer.outlook(args.name.as_ref())? {
+        for outlook in installer.outlook(args.name.as_ref(), declared)? {
             let name = outlook.locked.name.clone();
             match installer.update(outlook) {
                 Ok(installed) => {
@@ -178,8 +185,8 @@ pub(super) fn update(args: &UpdateArgs) -> u8 {
 }
 
 pub(super) fn outdated(args: &OutdatedArgs) -> u8 {
-    with(&args.target, &args.sources, |installer| {
-        let all = installer.outlook(None)?;
+    with_declared(&args.target, &args.sources, |declared, installer| {
+        let all = installer.outlook(None, declared)?;
         let text = match args.json {
             true => format!("{:#}\n", Value::from_iter(all.iter().map(as_json))),
             false => table(&all),
@@ -233,6 +240,34 @@ fn with(
     sources: &SourceArgs,
     act: impl FnOnce(&mut Installer<'_>) -> Result<u8, InstallError>,
 ) -> u8 {
+    with_directory(target, sources, |_, installer| act(installer))
+}
+
+/// The same with what its `plugins.toml` declares, where there is one.
+fn with_declared(
+    target: &TargetArgs,
+    sources: &SourceArgs,
+    act: impl FnOnce(&[Wanted], &mut Installer<'_>) -> Result<u8, InstallError>,
+) -> u8 {
+    with_directory(target, sources, |directory, installer| {
+        let file = directory.join(declared::FILE);
+        let declared = match file.exists() {
+            true => declared::read(&file),
+            false => Ok(Vec::new()),
+        };
+        match declared {
+            Ok(declared) => act(&declared, installer),
+            Err(error) => Ok(output::refuse(&error.to_string())),
+        }
+    })
+}
+
+/// The same where one has to know which it is.
+fn with_directory(
+    target: &TargetArgs,
+    sources: &SourceArgs,
+    act: impl FnOnce(&Path, &mut Installer<'_>) -> Result<u8, InstallError>,
+) -> u8 {
     let environment = Environment::of_process();
     let found = target.read(&environment).and_then(|of_plugins| {
         let settings = sources.settings(of_plugins.http_client.extra_roots, &environment)?;
@@ -244,7 +279,8 @@ fn with(
     };
     let bar = Bar::new();
     let sources = Sources::new(&settings, THIS_PROGRAM.as_ref(), &bar);
-    let done = Installer::new(directory, &trust, sources).and_then(|mut it| act(&mut it));
+    let done = Installer::new(directory.clone(), &trust, sources)
+        .and_then(|mut it| act(&directory, &mut it));
     bar.end();
     done.unwrap_or_else(|error| output::fail(&error.to_string()))
 }

@@ -59,6 +59,19 @@ pub enum InstallError {
         .0.display()
     )]
     InTheWay(PathBuf),
+    /// A plugin is declared that the lock does not know so.
+    #[error(
+        "plugins.lock has no `{plugin}` from {source_of} that fits `{requirement}`: `plugin-host sync` \
+         without --locked gets and locks one"
+    )]
+    NotLocked {
+        /// The plugin.
+        plugin: PluginName,
+        /// Where it is to be from.
+        source_of: String,
+        /// Which versions will do.
+        requirement: VersionReq,
+    },
     /// Nothing to remove or update.
     #[error("`{0}` is not installed: plugins.lock in the plugin directory does not name it")]
     NotInstalled(PluginName),

@@ -36,6 +36,7 @@ mod control_try;
 mod counts;
 mod deadlines;
 mod deadly_misdeeds;
+mod declared_state;
 mod deployment;
 mod dev_command;
 mod doctor_command;
