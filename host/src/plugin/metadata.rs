@@ -183,9 +183,7 @@ pub enum MetadataError {
     #[error("`{}` is not a field", .0.field)]
     UnknownField(UnknownField),
     /// `source.mode` is `remote_git`.
-    #[error(
-        "`source.mode` is `remote_git`, and this host does not build plugins from repositories yet"
-    )]
+    #[error("`source.mode` is `remote_git`, and a running host builds nothing")]
     RemoteGit,
     /// `http_services.driver` names a Go framework.
     #[error(
@@ -289,7 +287,7 @@ impl MetadataError {
             Self::UnknownField(UnknownField { meant: Some(meant), .. }) => format!("did you mean `{meant}`?"),
             Self::UnknownField(_) => "remove it, or let its name begin with `x-`".to_owned(),
             Self::RemoteGit => {
-                "build the library yourself, put it beside plugin.json, and write `\"mode\": \"local_so\"` with its file name as `path`".to_owned()
+                "move the directory elsewhere, and build and install it with `plugin-host install DIRECTORY --allow-build`; or build the library yourself, put it beside plugin.json, and write `\"mode\": \"local_so\"` with its file name as `path`".to_owned()
             }
             Self::GoDriver { .. } => {
                 "Go plugins cannot be loaded: write the plugin anew in Rust, with the crate `plugin-abi`, and write `axum` as driver, or leave `http_services` out".to_owned()
