@@ -20,7 +20,7 @@ use crate::{
     message::Message,
     support::{
         Gateway, Host, get, plugin_host,
-        serving::{answer_of, serving_with, until, word},
+        serving::{CLOSED, answer_of, serving_with, until, word},
         versions::version,
         wait_for,
     },
@@ -261,6 +261,9 @@ fn a_plugin_that_never_returns_does_not_keep_a_host_from_leaving() {
             host.log_line(&["chain ready"]);
             host.stop();
             assert!(!host.socket().exists(), "{execution} {never}");
+            // The gateway does not wait in vain: what is still open then is answered for.
+            assert_eq!(gateway.finish(), CLOSED, "{execution} {never}");
+            gateway.expect_end();
         }
     }
 }

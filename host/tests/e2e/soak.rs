@@ -36,6 +36,10 @@ const CONNECTIONS: u64 = 64;
 /// heard of it.
 const HEARD: Duration = Duration::from_secs(1);
 
+/// How long calls may go on at least after their host was told to stop: its drain time, without what
+/// it takes to answer for those that are still open then.
+const DRAINED: Duration = Duration::from_millis(600);
+
 /// A token that the host does not know.
 const NOT_FOUND: &str = "error 2";
 const CLOSED: &str = "error 1";
@@ -264,17 +268,18 @@ impl Caller {
     /// A call was lost: to a blow, or it is a failure.
     fn lost(&mut self, began: Instant, answer: Option<String>) {
         let ended = Instant::now();
-        let was_hit = |kind, heard| {
+        // A call may be lost that began before a blow was heard, and ended when it could be felt.
+        let was_hit = |kind, heard, felt| {
             let blows = self.scene.blows.lock();
             let mut of_kind = blows.iter().filter(|blow| blow.kind == kind);
-            of_kind.any(|blow| began <= blow.at + heard && blow.at <= ended)
+            of_kind.any(|blow| began <= blow.at + heard && blow.at + felt <= ended)
         };
         let closed = answer
             .as_ref()
             .is_none_or(|answer| answer == CLOSED || answer.starts_with("answer 503"));
-        if closed && was_hit(Kind::Kill, HEARD) {
+        if closed && was_hit(Kind::Kill, HEARD, Duration::ZERO) {
             self.tally.crashed += 1;
-        } else if answer.is_none() && was_hit(Kind::Reload, Duration::ZERO) {
+        } else if closed && was_hit(Kind::Reload, Duration::ZERO, DRAINED) {
             self.tally.reloaded += 1;
         } else {
             let answer = answer.unwrap_or_else(|| "the end of the connection".to_owned());
