@@ -20,6 +20,7 @@ mod logs;
 mod new;
 mod output;
 mod pack;
+mod paragraphs;
 mod password;
 mod reference;
 mod run;
@@ -32,7 +33,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// It did not work; standard error or the log says why.
 const FAILURE: u8 = 1;
@@ -111,7 +112,8 @@ enum Command {
 
 /// The whole program: reads the command line, does what it says, gives the exit code.
 pub fn main() -> ExitCode {
-    let code = match Cli::parse().command {
+    let typed = Cli::from_arg_matches(&command().get_matches());
+    let code = match typed.unwrap_or_else(|error| error.exit()).command {
         Command::Run(args) => run::run(args),
         Command::Call(args) => call::call(&args),
         Command::Exec(args) => exec::exec(&args),
@@ -170,10 +172,14 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// The command line, with help that fits terminals of any width.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(paragraphs::join)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -182,7 +188,8 @@ mod tests {
 
     #[test]
     fn every_command_has_a_help_that_names_the_exit_codes() {
-        let mut cli = Cli::command();
+        // A line is never broken.
+        let mut cli = command().term_width(usize::MAX);
         cli.build();
         for command in cli.get_subcommands_mut().filter(|c| c.get_name() != "help") {
             let help = command.render_long_help().to_string();

@@ -33,7 +33,7 @@ mean, are in the OpenAPI description of the host): one object with
                last_tried, last_error, history: [{at, version, digest, outcome, error}]};
                state is serving, loading, failed, disabled, quarantined or unloaded; serving is
                null where nothing serves
-  problems     [{path, problem, signature}]: what keeps files of the directory from being tried at all
+  problems     [{path, problem, signature}]: what keeps files from being tried at all
   quarantined  [{name, version, digest, serving_instead}]
   disabled     [{name, since, by}]";
 

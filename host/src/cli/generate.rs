@@ -3,11 +3,11 @@
 
 use std::{io, path::PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{Cli, output};
+use super::output;
 
 /// Write a shell's completion of this command line to standard output
 ///
@@ -31,12 +31,17 @@ pub(super) struct ManArgs {
 
 pub(super) fn completions(args: &CompletionsArgs) -> u8 {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "plugin-host", &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut super::command(),
+        "plugin-host",
+        &mut script,
+    );
     output::print(&String::from_utf8_lossy(&script))
 }
 
 pub(super) fn man(args: &ManArgs) -> u8 {
-    let command = Cli::command();
+    let command = super::command();
     let written = match &args.directory {
         Some(directory) => {
             let command = command.disable_help_subcommand(true);

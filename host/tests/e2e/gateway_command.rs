@@ -120,6 +120,25 @@ fn each_of_the_five_plugins_does_its_work_through_http() {
 }
 
 #[test]
+fn its_own_host_can_be_looked_into_by_the_command_that_it_names() {
+    let (gateway, _plugins) = with_own_host(&["say"], &five_routes(), &[]);
+    assert_eq!(gateway.get("/hello", &[]).code(), 200);
+    let line = gateway.log_line(&["to look into the host"]);
+    let (_, command) = line.split_once("plugin-host status").unwrap();
+    let arguments: Vec<_> = ["status"]
+        .into_iter()
+        .chain(command.split_whitespace())
+        .collect();
+    let status = plugin_host(&arguments);
+    assert_eq!(status.code, 0, "{}", status.stderr);
+    assert!(
+        status.stdout.contains("say 0.1.0 serves"),
+        "{}",
+        status.stdout
+    );
+}
+
+#[test]
 fn the_built_in_upstream_answers_with_what_it_got() {
     let (gateway, _plugins) = with_own_host(&[], &five_routes(), &[]);
     let answer = gateway.send(

@@ -52,7 +52,7 @@ pub(in crate::cli) enum Host {
     /// In a directory of its own, which goes when this is dropped.
     Own {
         command: Box<HostCommand>,
-        _scratch: Scratch,
+        scratch: Scratch,
     },
 }
 
@@ -177,6 +177,10 @@ async fn serve(
         tracing::warn!("listening on {}: others can reach it", address.ip());
     }
     tracing::info!(routes = number, "listening on http://{address}");
+    if let Host::Own { scratch, .. } = &host {
+        let place = scratch.path().display();
+        tracing::info!("to look into the host: plugin-host status --runtime-dir {place}");
+    }
 
     let routes = {
         let gateway = Arc::clone(&gateway);
@@ -282,7 +286,7 @@ impl Host {
                 expiry: TOKEN_EXPIRY_SECONDS,
                 environment: variables,
             }),
-            _scratch: scratch,
+            scratch,
         }
     }
 
