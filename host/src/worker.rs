@@ -4,6 +4,7 @@
 //! it when to serve, when to hand its connections over and when to end. It owns neither signals nor
 //! the socket's file.
 
+mod announcements;
 pub mod attachment;
 mod condition;
 mod executions;
@@ -45,7 +46,7 @@ use crate::{
     pipeline::{Pipeline, pool::Pool},
     plugin::{
         event::PluginEvent,
-        manager::{Announcement, KeptOut, Manager, Options},
+        manager::{KeptOut, Manager, Options},
         metadata::{Build, Digest, PluginName},
         permissions::Permissions,
         registry::Registry,
@@ -77,13 +78,6 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How long a worker that is to take over waits for its plugins; what takes longer goes on while it
 /// serves.
 const READY_TIME: Duration = Duration::from_secs(15);
-
-/// When the supervisor is told what is mapped, after a library was announced: soon, and once more
-/// where opening it takes longer.
-const MAPPED_AFTER: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
-
-/// Mappings in one message.
-const MAPPINGS_AT_ONCE: usize = 256;
 
 /// The version of the link from which on a supervisor hears how it stands with its worker.
 const SINCE_CONDITION: u32 = 2;
@@ -240,7 +234,7 @@ async fn work(
     tokio::spawn(take_in(findings, tell.clone()));
 
     let (announce, announced) = mpsc::unbounded_channel();
-    tokio::spawn(pass_announcements_on(announced, tell.clone()));
+    tokio::spawn(announcements::pass_on(announced, tell.clone()));
     let (events, happening) = mpsc::unbounded_channel();
     tokio::spawn(pass_events_on(happening, tell.clone()));
     let compiler = Arc::new(Compiler::new(Arc::clone(&registry), Arc::clone(&tokens)));
@@ -393,35 +387,6 @@ async fn pass_journals_on(mut renewals: mpsc::UnboundedReceiver<OwnedFd>, tell: 
 async fn pass_events_on(mut happening: mpsc::UnboundedReceiver<PluginEvent>, tell: Telling) {
     while let Some(event) = happening.recv().await {
         let _ = tell.send(ToSupervisor::Event(Box::new(event)).into());
-    }
-}
-
-/// Tells the supervisor of each library before it is opened, and what is mapped afterwards.
-async fn pass_announcements_on(
-    mut announced: mpsc::UnboundedReceiver<Announcement>,
-    tell: Telling,
-) {
-    while let Some(first) = announced.recv().await {
-        let mut next = Some(first);
-        while let Some(announcement) = next {
-            let told = ToSupervisor::Loading(announcement.generation);
-            let _ = tell.send(Told::for_sure(told, announcement.heard));
-            next = announced.try_recv().ok();
-        }
-        for wait in MAPPED_AFTER {
-            tokio::time::sleep(wait).await;
-            let mappings = crash::mappings().unwrap_or_default();
-            for (part, mappings) in mappings.chunks(MAPPINGS_AT_ONCE).enumerate() {
-                let told = ToSupervisor::Mappings {
-                    first: part == 0,
-                    mappings: mappings.to_vec(),
-                };
-                let _ = tell.send(told.into());
-            }
-            if !announced.is_empty() {
-                break;
-            }
-        }
     }
 }
 

@@ -83,7 +83,7 @@ pub enum AttachError {
 /// Something to tell the supervisor.
 #[derive(Debug)]
 pub struct Told {
-    message: ToSupervisor,
+    pub(super) message: ToSupervisor,
     payload: Vec<u8>,
     descriptors: Vec<OwnedFd>,
     /// Hears when it is on its way, from where this worker's death does not call it back.
