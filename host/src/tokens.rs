@@ -147,10 +147,26 @@ impl Token {
         }
     }
 
-    /// Waits until it is known what it means.
+    /// Waits until it is known what it means; it is compiled before those that nobody waits for.
     pub async fn compiled(&self) -> ChainState {
         self.meaning.known().await
     }
+
+    /// Waits until it is known what it means, without hurrying it.
+    pub async fn compiled_in_turn(&self) {
+        self.meaning.known_in_turn().await;
+    }
+}
+
+/// Where a token comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The gateway has prepared it, and is about to use it.
+    Gateway,
+    /// This host itself has, for calls of its own.
+    Ourselves,
+    /// Another worker gave it, who knows when: it may be used at any time, or never.
+    Worker,
 }
 
 /// Bounds of the table.
@@ -312,7 +328,7 @@ impl Tokens {
             return Some(number);
         }
         let number = self.free_number(&mut making)?;
-        self.add(&mut making, number, prepared, true, now);
+        self.add(&mut making, number, prepared, Source::Gateway, now);
         if let Some(keeping) = &mut making.keeping {
             self.renew_overgrown(keeping);
         }
@@ -324,7 +340,7 @@ impl Tokens {
     pub fn lend(&self, prepared: Prepared, now: Instant) -> Option<u32> {
         let mut making = self.making.lock();
         let number = self.free_number(&mut making)?;
-        self.add(&mut making, number, prepared, false, now);
+        self.add(&mut making, number, prepared, Source::Ourselves, now);
         Some(number)
     }
 
@@ -350,9 +366,10 @@ impl Tokens {
         making: &mut Making,
         number: u32,
         prepared: Prepared,
-        outlives: bool,
+        source: Source,
         now: Instant,
     ) {
+        let outlives = source != Source::Ourselves;
         if let (Some(keeping), true) = (&mut making.keeping, outlives) {
             keeping.append(number, &prepared);
         }
@@ -363,7 +380,7 @@ impl Tokens {
             prepared: Arc::new(prepared),
             last_used: AtomicU64::new(self.millis(now)),
             outlives,
-            meaning: Meaning::new(),
+            meaning: Meaning::new(source != Source::Worker),
         });
         self.table.write().add(Arc::clone(&token), self.bounds);
         // Fails only while the host is stopping; then nobody compiles any more.
@@ -390,7 +407,7 @@ impl Tokens {
     ) -> bool {
         let read = journal.read(|number, prepared| {
             if self.table.read().get(number).is_none() {
-                self.add(making, number, prepared, true, now);
+                self.add(making, number, prepared, Source::Worker, now);
                 *taken_over += 1;
             }
         });

@@ -441,7 +441,7 @@ async fn say_ready(settled: impl Future<Output = ()>, tokens: Arc<Tokens>, tell:
     let ready = async {
         settled.await;
         for token in tokens.live() {
-            token.compiled().await;
+            token.compiled_in_turn().await;
         }
     };
     if tokio::time::timeout(READY_TIME, ready).await.is_err() {

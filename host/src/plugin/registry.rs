@@ -79,12 +79,30 @@ impl Rules {
 /// Configurations that one generation parses at the same time. One that never ends keeps its thread.
 const PARSED_AT_ONCE: usize = 4;
 
+/// Of these, configurations that no call waits for.
+const PARSED_AHEAD_AT_ONCE: usize = PARSED_AT_ONCE - 1;
+
+/// A place to parse a configuration; dropping it makes room.
+#[derive(Debug)]
+pub struct PlaceToParse {
+    _place: OwnedSemaphorePermit,
+    _ahead: Option<OwnedSemaphorePermit>,
+}
+
+async fn acquire(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(places)
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed")
+}
+
 /// One loaded version of one plugin.
 pub struct Generation {
     origin: Arc<Origin>,
     rules: Rules,
     plugin: Held<PluginObject>,
     places_to_parse: Arc<Semaphore>,
+    places_to_parse_ahead: Arc<Semaphore>,
     /// The bytes that it was loaded from: what a roll-back needs.
     copy: Arc<PrivateCopy>,
     loaded: SystemTime,
@@ -127,6 +145,7 @@ impl Generation {
             rules,
             plugin,
             places_to_parse: Arc::new(Semaphore::new(PARSED_AT_ONCE)),
+            places_to_parse_ahead: Arc::new(Semaphore::new(PARSED_AHEAD_AT_ONCE)),
             copy,
             loaded: SystemTime::now(),
             label: Label::default(),
@@ -173,12 +192,18 @@ impl Generation {
     }
 
     /// Waits for one of few places, to be held while [`Generation::configure`] runs, so that a plugin
-    /// that takes its time, or never ends, takes few threads.
-    pub async fn place_to_parse(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.places_to_parse)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed")
+    /// that takes its time, or never ends, takes few threads. Whoever is `wanted`, now or while it
+    /// waits, passes all others: after a worker's death there may be a hundred thousand of those.
+    pub async fn place_to_parse(&self, wanted: impl Future<Output = ()>) -> PlaceToParse {
+        let ahead = tokio::select! {
+            biased;
+            () = wanted => None,
+            ahead = acquire(&self.places_to_parse_ahead) => Some(ahead),
+        };
+        PlaceToParse {
+            _place: acquire(&self.places_to_parse).await,
+            _ahead: ahead,
+        }
     }
 
     /// Parses a route's configuration. May take its time: never on an event loop.

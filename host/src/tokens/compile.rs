@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior},
 };
 
@@ -24,7 +24,8 @@ use crate::{
     pipeline::chain::{Chain, Link},
     plugin::{
         registry::{
-            Configured, Generation, Missing, RefusedConfiguration, Registry, Requested, Snapshot,
+            Configured, Generation, Missing, PlaceToParse, RefusedConfiguration, Registry,
+            Requested, Snapshot,
         },
         state::{ConfigurationPlace, Configurations},
     },
@@ -170,7 +171,7 @@ impl Compiler {
                 if !serves {
                     continue;
                 }
-                match self.instance(prepared, index, generation).await {
+                match self.instance(&token, index, generation).await {
                     Ok(configured) => tried.accepted.push(configured),
                     Err(reason) => {
                         let refused = RefusedRoute {
@@ -206,7 +207,7 @@ impl Compiler {
         let number = token.meaning.begin();
         let snapshot = self.registry.current();
         let compiled = tokio::select! {
-            compiled = self.chain(&token.prepared, &snapshot) => compiled,
+            compiled = self.chain(token, &snapshot) => compiled,
             () = token.meaning.overtaken(number) => return number,
         };
         token
@@ -215,11 +216,12 @@ impl Compiler {
         number
     }
 
-    async fn chain(&self, prepared: &Prepared, snapshot: &Snapshot) -> Result<Chain, Refused> {
-        let mut links = Vec::with_capacity(prepared.plugins.len());
+    async fn chain(&self, token: &Token, snapshot: &Snapshot) -> Result<Chain, Refused> {
+        let plugins = &token.prepared.plugins;
+        let mut links = Vec::with_capacity(plugins.len());
         let mut refused = Vec::new();
-        for (index, plugin) in prepared.plugins.iter().enumerate() {
-            match self.configured(prepared, index, snapshot).await {
+        for (index, plugin) in plugins.iter().enumerate() {
+            match self.configured(token, index, snapshot).await {
                 Ok(configured) => links.push(Link::new(configured)),
                 Err(reason) => refused.push((shown(&plugin.name), reason)),
             }
@@ -233,28 +235,28 @@ impl Compiler {
 
     async fn configured(
         &self,
-        prepared: &Prepared,
+        token: &Token,
         index: usize,
         snapshot: &Snapshot,
     ) -> Result<Arc<Configured>, RefusedPlugin> {
-        let name = String::from_utf8_lossy(&prepared.plugins[index].name);
+        let name = String::from_utf8_lossy(&token.prepared.plugins[index].name);
         let requested = Requested::parse(&name)?;
         let generation = snapshot.resolve(&requested)?;
-        self.instance(prepared, index, generation).await
+        self.instance(token, index, generation).await
     }
 
     /// The instance of one place of a chain that is there already, or a new one.
     async fn instance(
         &self,
-        prepared: &Prepared,
+        token: &Token,
         index: usize,
         generation: &Arc<Generation>,
     ) -> Result<Arc<Configured>, RefusedPlugin> {
-        let key = InstanceKey::new(prepared, index, generation);
+        let key = InstanceKey::new(&token.prepared, index, generation);
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
         }
-        let place = generation.place_to_parse().await;
+        let place = generation.place_to_parse(token.meaning.wanted()).await;
         // Two tokens of one route may be compiled at once; the second one must find the first's.
         if let Some(kept) = self.kept(&key) {
             return Ok(kept);
@@ -313,7 +315,7 @@ async fn parse(
     parsers: &Parsers,
     generation: &Arc<Generation>,
     raw: &Arc<[u8]>,
-    place: OwnedSemaphorePermit,
+    place: PlaceToParse,
 ) -> Result<Configured, RefusedPlugin> {
     let (parser, raw) = (Arc::clone(generation), Arc::clone(raw));
     let mut parsed = parsers.run(move || {

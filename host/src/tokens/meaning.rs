@@ -26,14 +26,19 @@ pub(super) struct Meaning {
 struct Compiling {
     begun: u64,
     finished: u64,
+    /// Whether somebody waits for it, or is about to.
+    wanted: bool,
 }
 
 impl Meaning {
-    /// Not known yet.
-    pub(super) fn new() -> Self {
+    /// Not known yet; `wanted` is whether somebody is about to wait for it.
+    pub(super) fn new(wanted: bool) -> Self {
         Self {
             state: ArcSwap::from_pointee(ChainState::Compiling),
-            compiling: Mutex::default(),
+            compiling: Mutex::new(Compiling {
+                wanted,
+                ..Compiling::default()
+            }),
             changed: Notify::new(),
         }
     }
@@ -42,10 +47,29 @@ impl Meaning {
         ChainState::clone(&self.state.load())
     }
 
-    /// Waits until it is known.
+    /// Waits until it is known, and wants it to be soon.
     pub(super) async fn known(&self) -> ChainState {
-        let known = || Some(self.state()).filter(|state| !matches!(state, ChainState::Compiling));
-        self.wait_for(known).await
+        if let Some(known) = self.if_known() {
+            return known;
+        }
+        self.compiling.lock().wanted = true;
+        self.changed.notify_waiters();
+        self.wait_for(|| self.if_known()).await
+    }
+
+    /// Waits until it is known.
+    pub(super) async fn known_in_turn(&self) {
+        self.wait_for(|| self.if_known()).await;
+    }
+
+    fn if_known(&self) -> Option<ChainState> {
+        Some(self.state()).filter(|state| !matches!(state, ChainState::Compiling))
+    }
+
+    /// Waits until somebody wants it to be known soon.
+    pub(super) async fn wanted(&self) {
+        self.wait_for(|| self.compiling.lock().wanted.then_some(()))
+            .await;
     }
 
     /// Compiling begins; returns which time this is.
@@ -79,6 +103,7 @@ impl Meaning {
             }
             if let Some(state) = compiled(&self.state.load()) {
                 self.state.store(Arc::new(state));
+                compiling.wanted = false;
             }
             compiling.finished = number;
         }

@@ -121,7 +121,7 @@ pub(super) async fn take_states(
         };
         let compiled = async {
             for token in tokens.live() {
-                token.compiled().await;
+                token.compiled_in_turn().await;
             }
         };
         // What takes longer begins anew.

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Host,
+    Host, asking, get,
     serving::{CLOSED, answer, answer_of, serving, serving_with, until, word},
     versions::{named, version},
     wait_for,
@@ -124,4 +124,26 @@ fn a_plugin_without_an_earlier_version_fails_closed_in_quarantine_and_its_neighb
     assert_eq!(code, 0, "{complaint}");
     assert!(said.contains("dangerous 0.1.0 serves"), "{said}");
     until(&mut other, closed, "0.1.0", "hello");
+}
+
+#[test]
+fn after_a_death_configurations_that_calls_wait_for_are_parsed_before_all_others() {
+    const ROUTES: usize = 400;
+    let host = Host::with("misdeeds");
+    let mut gateway = host.gateway();
+    let slow = json!({ "configure": [{ "block": 300 }] });
+    let tokens: Vec<_> = (0..ROUTES)
+        .map(|number| gateway.prepare(&format!("route#{number}#pre#1"), [("misdeeds", &slow)]))
+        .collect();
+    host.signal_worker(Signal::KILL);
+
+    // All of them take 30 s and more, and these stand anywhere among them.
+    let mut gateway = host.gateway();
+    let new = gateway.prepare("route#new#pre#1", [("misdeeds", &slow)]);
+    for token in tokens.into_iter().step_by(50).chain([new]) {
+        assert_eq!(gateway.call(token, get("/")), "unchanged");
+    }
+    let waiting = asking::get("/v1/chains?state=waiting").of(&host).json();
+    let waiting = waiting["total"].as_u64().unwrap();
+    assert!(waiting > ROUTES as u64 / 2, "{waiting} still wait");
 }
