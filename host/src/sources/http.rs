@@ -9,7 +9,10 @@ use hyper::{
     Method, Request, Uri,
     header::{self, HeaderMap, HeaderValue},
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    CertificateError,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use ureq::{
     Agent, Body,
     http::Response,
@@ -26,6 +29,11 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// How much of a body is read at once, in bytes.
 const PIECE: usize = 64 << 10;
+
+/// What to do about a certificate of an authority that nobody here knows.
+pub(super) const UNTRUSTED: &str = "nobody who is trusted here vouches for its certificate: where that is an \
+     authority of your own, name its certificate in `http_client.ca_file` of the configuration (`--config`), \
+     or in SSL_CERT_FILE";
 
 /// Who is asking.
 const USER_AGENT: &str = concat!("plugin-host/", env!("CARGO_PKG_VERSION"));
@@ -62,6 +70,13 @@ impl Proxy {
     }
 }
 
+impl fmt::Display for Proxy {
+    /// Where it is, and no more.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "proxy {}:{}", self.proxy.host(), self.proxy.port())
+    }
+}
+
 impl fmt::Debug for Proxy {
     /// Without a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +95,7 @@ pub(super) struct Http<'a> {
 /// What a server has answered: its body is not read yet.
 pub(super) struct Answer {
     what: String,
+    origin: Option<Origin>,
     response: Response<Body>,
 }
 
@@ -101,13 +117,8 @@ impl<'a> Http<'a> {
 
     /// Credentials for a server, as a header has them.
     pub(super) fn basic(&self, url: &str) -> Option<HeaderValue> {
-        let uri: Uri = url.parse().ok()?;
-        let basic = self
-            .sources
-            .settings
-            .credentials
-            .of(uri.authority()?.as_str())?;
-        secret(&basic.header())
+        let credentials = &self.sources.settings.credentials;
+        secret(&credentials.of(&Origin::of(url)?.authority)?.header())
     }
 
     /// Asks for something, and where it has gone to.
@@ -120,7 +131,7 @@ impl<'a> Http<'a> {
                 return Ok(answer);
             }
             let next = answer.location()?;
-            if authority(&next) != authority(&url) {
+            if Origin::of(&next) != Origin::of(&url) {
                 headers.remove(header::AUTHORIZATION);
             }
             url = next;
@@ -138,9 +149,11 @@ impl<'a> Http<'a> {
     ) -> Result<Answer, SourceError> {
         let uri = self.allowed(url)?;
         let host = uri.host().unwrap_or_default();
-        let agent = match &self.through {
-            Some((agent, proxy)) if proxy.is_for(host) && !is_loopback(host) => agent,
-            _ => &self.direct,
+        let (agent, through) = match &self.through {
+            Some((agent, proxy)) if proxy.is_for(host) && !is_loopback(host) => {
+                (agent, Some(proxy))
+            }
+            _ => (&self.direct, None),
         };
         let has_body = method == Method::POST || method == Method::PUT;
         let mut request = Request::new(());
@@ -151,10 +164,30 @@ impl<'a> Http<'a> {
             true => agent.run(request.map(|()| body)),
             false => agent.run(request),
         };
+        let response = response.map_err(|error| match through {
+            Some(proxy) => failed(url, format!("{}, through the {proxy}", why(&error))),
+            None => failed(url, why(&error)),
+        })?;
         Ok(Answer {
             what: shown(url),
-            response: response.map_err(|error| failed(url, why(&error)))?,
+            origin: Origin::of(url),
+            response,
         })
+    }
+
+    /// An answer where it is what was asked for, of a server or of one that it has led to.
+    pub(super) fn good(&self, answer: Answer, server: &str) -> Result<Answer, SourceError> {
+        let (status, what) = (answer.response.status(), answer.what.clone());
+        match status.as_u16() {
+            _ if status.is_success() => Ok(answer),
+            status @ (401 | 403) => Err(SourceError::Denied {
+                what,
+                status,
+                host: Origin::of(server).map_or_else(String::new, |it| it.authority),
+                known: self.basic(server).is_some(),
+            }),
+            status => Err(SourceError::Status { what, status }),
+        }
     }
 
     /// A URL that may be asked.
@@ -182,26 +215,24 @@ impl Answer {
         self.response.status().as_u16()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.response.headers().get(name)?.to_str().ok()
+    /// All headers of a name.
+    pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let values = self.response.headers().get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
     }
 
-    /// The same where it is what was asked for.
-    pub(super) fn good(self) -> Result<Self, SourceError> {
-        match self.response.status().is_success() {
-            true => Ok(self),
-            false => Err(SourceError::Status {
-                status: self.status(),
-                what: self.what,
-            }),
-        }
+    /// Whether it is of the server of a URL, and not of one that this has led to.
+    pub(super) fn is_of(&self, url: &str) -> bool {
+        self.origin.is_some() && self.origin == Origin::of(url)
     }
 
     /// Where it leads, whole.
     pub(super) fn location(&self) -> Result<String, SourceError> {
         let nowhere = || failed(&self.what, "it leads nowhere".to_owned());
-        let location = self.header("location").ok_or_else(nowhere)?;
-        if location.contains("://") {
+        let location = self.headers("location").next().ok_or_else(nowhere)?;
+        // A path may have a URL in it, after a question mark mostly.
+        let scheme = location.split(['/', '?', '#']).next().unwrap_or_default();
+        if scheme.ends_with(':') {
             return Ok(location.to_owned());
         }
         let (scheme, rest) = self.what.split_once("://").ok_or_else(nowhere)?;
@@ -291,9 +322,23 @@ fn roots(extra: &str) -> RootCerts {
     RootCerts::Specific(Arc::new(all.collect()))
 }
 
-fn authority(url: &str) -> Option<(String, String)> {
-    let uri: Uri = url.parse().ok()?;
-    Some((uri.scheme_str()?.to_owned(), uri.authority()?.to_string()))
+/// What tells one server from another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) scheme: String,
+    pub(super) authority: String,
+    pub(super) host: String,
+}
+
+impl Origin {
+    pub(super) fn of(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        Some(Self {
+            scheme: uri.scheme_str()?.to_owned(),
+            authority: uri.authority()?.to_string(),
+            host: uri.host()?.to_owned(),
+        })
+    }
 }
 
 /// A URL without what may be a secret: what follows a question mark often is one.
@@ -309,11 +354,20 @@ pub(super) fn failed(url: &str, reason: String) -> SourceError {
 }
 
 fn why(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(what) => format!("it takes too long ({what})"),
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
-        ureq::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+    let of_tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    match (of_tls, error) {
+        (Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), _) => {
+            UNTRUSTED.to_owned()
+        }
+        (Some(error), _) => error.to_string(),
+        (_, ureq::Error::Timeout(what)) => format!("it takes too long ({what})"),
+        (_, ureq::Error::HostNotFound) => "there is no such host".to_owned(),
+        (_, ureq::Error::Io(error)) => error.to_string(),
+        (_, error) => error.to_string(),
     }
 }
 

@@ -75,6 +75,7 @@ mod packages;
 mod privileges;
 mod redis_session;
 mod registries;
+mod registry_access;
 mod replacing_files;
 mod replay;
 mod request_effects;

@@ -17,7 +17,15 @@ pub(super) struct TargetArgs {
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<String>,
 
-    /// Configuration file of the host, which says whose signatures count [env: PLUGIN_HOST_CONFIG]
+    #[command(flatten)]
+    configuration: ConfigArgs,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file of the host, which says whose signatures and which servers' certificates count
+    /// [env: PLUGIN_HOST_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -53,14 +61,24 @@ pub(super) struct SourceArgs {
 
 impl TargetArgs {
     pub(super) fn read(&self, environment: &Environment) -> Result<OfPlugins, String> {
-        let mut flags = Flags::new();
+        let mut flags = self.configuration.flags();
         if let Some(directory) = &self.plugin_dir {
             flags = flags.with(&PLUGIN_DIR, directory);
         }
-        if let Some(file) = &self.config {
-            flags = flags.with_config_file(file);
-        }
         Config::plugins(&flags, environment).map_err(|errors| errors.to_string())
+    }
+}
+
+impl ConfigArgs {
+    pub(super) fn read(&self, environment: &Environment) -> Result<OfPlugins, String> {
+        Config::plugins(&self.flags(), environment).map_err(|errors| errors.to_string())
+    }
+
+    fn flags(&self) -> Flags {
+        match &self.config {
+            Some(file) => Flags::new().with_config_file(file),
+            None => Flags::new(),
+        }
     }
 }
 
