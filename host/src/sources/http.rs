@@ -3,23 +3,23 @@
 //!
 //! Credentials go to the server that they are for, and to none that it redirects to.
 
-use std::{fmt, io::Read, sync::Arc, time::Duration};
+use std::{fmt, io::Read, time::Duration};
 
 use hyper::{
     Method, Request, Uri,
     header::{self, HeaderMap, HeaderValue},
 };
-use rustls::{
-    CertificateError,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::CertificateError;
 use ureq::{
     Agent, Body,
     http::Response,
-    tls::{Certificate, RootCerts, TlsConfig},
+    tls::{RootCerts, TlsConfig},
 };
 
-use super::{Settings, SourceError, Sources};
+use super::{
+    Settings, SourceError, Sources,
+    roots::{self, UNTRUSTED},
+};
 
 /// Redirects that are followed, at most.
 const MAX_REDIRECTS: usize = 5;
@@ -29,11 +29,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// How much of a body is read at once, in bytes.
 const PIECE: usize = 64 << 10;
-
-/// What to do about a certificate of an authority that nobody here knows.
-pub(super) const UNTRUSTED: &str = "nobody who is trusted here vouches for its certificate: where that is an \
-     authority of your own, name its certificate in `http_client.ca_file` of the configuration (`--config`), \
-     or in SSL_CERT_FILE";
 
 /// Who is asking.
 const USER_AGENT: &str = concat!("plugin-host/", env!("CARGO_PKG_VERSION"));
@@ -102,7 +97,7 @@ pub(super) struct Answer {
 impl<'a> Http<'a> {
     pub(super) fn new(sources: &'a Sources<'a>) -> Self {
         let settings = sources.settings;
-        let roots = roots(&settings.extra_roots);
+        let roots = roots::of(&settings.extra_roots);
         let through = settings
             .proxy
             .as_ref()
@@ -263,9 +258,12 @@ impl Answer {
         let mut reader = reader.reader();
         let (mut bytes, mut piece) = (Vec::new(), vec![0; PIECE]);
         loop {
-            let read = reader
-                .read(&mut piece)
-                .map_err(|error| failed(&what, format!("it ends early: {error}")))?;
+            let read = reader.read(&mut piece).map_err(|error| {
+                failed(
+                    &what,
+                    format!("it ends early: {}", why(&ureq::Error::from(error))),
+                )
+            })?;
             if read == 0 {
                 return Ok(bytes);
             }
@@ -306,20 +304,6 @@ fn agent(settings: &Settings, roots: &RootCerts, proxy: Option<ureq::Proxy>) -> 
         .timeout_global(Some(settings.fetch_time))
         .build()
         .new_agent()
-}
-
-/// As for the host's own client: the system's, or the bundled ones where it has none; and the operator's.
-fn roots(extra: &str) -> RootCerts {
-    let mut all = rustls_native_certs::load_native_certs().certs;
-    // They were checked when the configuration was read.
-    all.extend(CertificateDer::pem_slice_iter(extra.as_bytes()).filter_map(Result::ok));
-    if all.is_empty() {
-        return RootCerts::WebPki;
-    }
-    let all = all
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned());
-    RootCerts::Specific(Arc::new(all.collect()))
 }
 
 /// What tells one server from another.

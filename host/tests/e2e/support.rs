@@ -13,6 +13,7 @@ mod libraries;
 pub(crate) mod packages;
 mod program;
 pub(crate) mod registry;
+pub(crate) mod repository;
 pub(crate) mod resident;
 pub(crate) mod runner;
 pub(crate) mod service;
