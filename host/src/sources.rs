@@ -39,6 +39,7 @@ pub use error::SourceError;
 pub use file::read as read_file;
 pub use http::Proxy;
 pub use oci::Reference;
+pub use roots::ROOTS_VARIABLE;
 pub use source::{At, GitSource, HttpsSource, NotASource, Source};
 
 /// What the operator decides about sources.

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Environment, settings::CREDENTIALS_VARIABLE};
-use crate::sources::{CHILD_VARIABLES, Cache, Credentials, Proxy, Settings};
+use super::{Environment, http_client::read_roots, settings::CREDENTIALS_VARIABLE};
+use crate::sources::{CHILD_VARIABLES, Cache, Credentials, Proxy, ROOTS_VARIABLE, Settings};
 
 /// Bytes that the cache of downloads holds, at most.
 const MAX_CACHE_BYTES: u64 = 2 << 30;
@@ -56,6 +56,10 @@ impl OfSources {
             (None, None) => Credentials::default(),
         };
         let directory = |name: &str| environment.get_os(name).map(PathBuf::from);
+        // Whoever reads it later says nothing, and trusts others.
+        if let Some(path) = directory(ROOTS_VARIABLE) {
+            read_roots(&path).map_err(|reason| format!("{ROOTS_VARIABLE}: {reason}"))?;
+        }
         let cache = directory("XDG_CACHE_HOME")
             .or_else(|| Some(directory("HOME")?.join(".cache")))
             .map(|caches| Cache::new(&caches.join("plugin-host"), MAX_CACHE_BYTES));

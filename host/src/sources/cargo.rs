@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     SourceError, Sources,
     child::{Run, arguments, environment},
-    roots::{self, FILE_VARIABLE},
+    roots::{self, ROOTS_VARIABLE},
 };
 use crate::plugin::package::{Contents, Elsewhere, pack};
 
@@ -31,12 +31,12 @@ pub(super) const VARIABLES: [&str; 14] = [
     "ALL_PROXY",
     "no_proxy",
     "NO_PROXY",
-    FILE_VARIABLE,
     ROOTS_VARIABLE,
+    CARGO_ROOTS_VARIABLE,
 ];
 
 /// The variable that names a file of roots for cargo alone.
-const ROOTS_VARIABLE: &str = "CARGO_HTTP_CAINFO";
+const CARGO_ROOTS_VARIABLE: &str = "CARGO_HTTP_CAINFO";
 
 /// A line of what cargo says of what it has built.
 #[derive(Deserialize)]
@@ -69,9 +69,11 @@ pub(super) fn build(
     let cargo = |command: Vec<OsString>| {
         let mut environment = environment(sources, scratch, &VARIABLES);
         if let Some(roots) = &roots
-            && !environment.iter().any(|(name, _)| name == ROOTS_VARIABLE)
+            && !environment
+                .iter()
+                .any(|(name, _)| name == CARGO_ROOTS_VARIABLE)
         {
-            environment.push((ROOTS_VARIABLE.to_owned(), roots.into()));
+            environment.push((CARGO_ROOTS_VARIABLE.to_owned(), roots.into()));
         }
         environment.push(("CARGO_TARGET_DIR".to_owned(), target.into()));
         environment.push(("CARGO_TERM_COLOR".to_owned(), "never".into()));

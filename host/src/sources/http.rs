@@ -3,7 +3,7 @@
 //!
 //! Credentials go to the server that they are for, and to none that it redirects to.
 
-use std::{fmt, io::Read, time::Duration};
+use std::{fmt, io::Read, net::IpAddr, time::Duration};
 
 use hyper::{
     Method, Request, Uri,
@@ -55,14 +55,36 @@ impl Proxy {
         })
     }
 
-    /// A name stands for itself and for all below it, as everywhere.
+    /// A name stands for itself and for all below it, a network for its addresses, as everywhere.
     fn is_for(&self, host: &str) -> bool {
         let host = host.to_lowercase();
+        let host = without_brackets(&host);
         !self.except.iter().any(|name| {
             let name = name.trim_start_matches("*.").trim_start_matches('.');
-            name == "*" || host == name || host.ends_with(&format!(".{name}"))
+            name == "*"
+                || host == name
+                || host.ends_with(&format!(".{name}"))
+                || is_in(host, name).unwrap_or(false)
         })
     }
+}
+
+/// Whether an address is in a network, such as `10.0.0.0/8`; nothing where either is none.
+fn is_in(address: &str, network: &str) -> Option<bool> {
+    let (network, length) = network.split_once('/')?;
+    let bits = |address| match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
+    };
+    let (address, width) = bits(address.parse().ok()?);
+    let (network, other) = bits(network.parse().ok()?);
+    let length: u32 = length.parse().ok().filter(|length| *length <= other)?;
+    let rest = u128::MAX.checked_shr(length).unwrap_or(0);
+    Some(width == other && (address | rest) == (network | rest))
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 impl fmt::Display for Proxy {
@@ -285,8 +307,8 @@ pub(super) fn secret(value: &str) -> Option<HeaderValue> {
 
 /// Whether a host is this machine, by its name alone: nobody is asked for it.
 pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let host = without_brackets(host);
+    let address: Option<IpAddr> = host.parse().ok();
     host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
@@ -362,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_proxy_is_for_all_but_those_that_are_named_and_says_nothing_of_itself() {
-        let proxy = Proxy::new("http://me:hunter2@a:1", "b.example, .c.example").unwrap();
+        let except = "b.example, .c.example,10.0.0.0/8,192.0.2.1,fd00::/8,2001:db8::1,1.2.3.4/33";
+        let proxy = Proxy::new("http://me:hunter2@a:1", except).unwrap();
         for (host, is_for) in [
             ("a.example", true),
             ("b.example", false),
@@ -370,6 +393,13 @@ mod tests {
             ("xb.example", true),
             ("c.example", false),
             ("x.c.example", false),
+            ("10.255.0.1", false),
+            ("11.0.0.1", true),
+            ("192.0.2.1", false),
+            ("[fd12::1]", false),
+            ("[fe80::1]", true),
+            ("[2001:db8::1]", false),
+            ("1.2.3.4", true),
         ] {
             assert_eq!(proxy.is_for(host), is_for, "{host}");
         }

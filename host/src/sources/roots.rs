@@ -19,7 +19,7 @@ pub(super) const UNTRUSTED: &str = "nobody who is trusted here vouches for its c
      or in SSL_CERT_FILE";
 
 /// The variable that names a file in place of the system's.
-pub(super) const FILE_VARIABLE: &str = "SSL_CERT_FILE";
+pub const ROOTS_VARIABLE: &str = "SSL_CERT_FILE";
 
 /// As for the host's own client: the system's, or the bundled ones where it has none; and the operator's.
 pub(super) fn of(extra: &str) -> RootCerts {
@@ -40,7 +40,7 @@ pub(super) fn of(extra: &str) -> RootCerts {
 pub(super) fn file(settings: &Settings, directory: &Path) -> Result<Option<PathBuf>, SourceError> {
     // Not every library for TLS heeds the variable.
     let mut known = settings.environment.iter();
-    if settings.extra_roots.is_empty() && !known.any(|(name, _)| name == FILE_VARIABLE) {
+    if settings.extra_roots.is_empty() && !known.any(|(name, _)| name == ROOTS_VARIABLE) {
         return Ok(None);
     }
     let path = directory.join("roots.pem");

@@ -92,6 +92,10 @@ fn a_registry_with_an_own_certificate_and_passwords_takes_and_gives_packages() {
     let untrusted = [&host, "vouches for", "http_client.ca_file", "SSL_CERT_FILE"];
     operator.fails(&untrusted, &with_file, &[]);
 
+    let nothing = operator.run(&with_file, &[("SSL_CERT_FILE", &file)]);
+    assert_eq!(nothing.code, 2, "{nothing:?}");
+    assert!(nothing.stderr.contains("SSL_CERT_FILE: /"), "{nothing:?}");
+
     let ca = authority.file(operator.desk.path("").as_path());
     let ca = ca.to_str().unwrap();
     let config = operator.desk.text("config.toml");
