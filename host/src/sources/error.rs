@@ -162,6 +162,7 @@ pub(super) fn denied(host: &str, known: bool) -> String {
 
 fn not_there(status: u16) -> &'static str {
     match status {
+        401 | 403 => ": another server leads there, and credentials do not go along",
         404 => ": it is not there, or not for everybody",
         _ => "",
     }

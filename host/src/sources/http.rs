@@ -192,12 +192,17 @@ impl<'a> Http<'a> {
         })
     }
 
-    /// An answer where it is what was asked for, of a server or of one that it has led to.
-    pub(super) fn good(&self, answer: Answer, server: &str) -> Result<Answer, SourceError> {
+    /// An answer where it is what was asked for; `server` is the one whose credentials count there.
+    pub(super) fn good(
+        &self,
+        answer: Answer,
+        asked: &str,
+        server: &str,
+    ) -> Result<Answer, SourceError> {
         let (status, what) = (answer.response.status(), answer.what.clone());
         match status.as_u16() {
             _ if status.is_success() => Ok(answer),
-            status @ (401 | 403) => Err(SourceError::Denied {
+            status @ (401 | 403) if answer.is_of(asked) => Err(SourceError::Denied {
                 what,
                 status,
                 host: Origin::of(server).map_or_else(String::new, |it| it.authority),

@@ -43,7 +43,7 @@ pub(super) fn fetch(
     let bytes = match cached {
         Some(bytes) => bytes,
         None => {
-            let answer = http.good(get(&source.url)?, &source.url)?;
+            let answer = http.good(get(&source.url)?, &source.url, &source.url)?;
             let bytes = answer.body(MAX_DOWNLOAD_BYTES, sources)?;
             let found = Digest::of(&bytes);
             if found != digest {
@@ -69,7 +69,7 @@ pub(super) fn fetch(
         // Not every server tells who may not look from what is not there.
         403 | 404 | 410 => None,
         _ => {
-            let answer = http.good(answer, &source.url)?;
+            let answer = http.good(answer, &source.url, &source.url)?;
             Some(answer.body(MAX_SIGNATURE_BYTES, sources)?)
         }
     };

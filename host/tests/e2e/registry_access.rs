@@ -256,7 +256,9 @@ fn credentials_go_to_whom_they_are_for_and_not_where_that_one_leads() {
         let refused = install(&leading);
         assert_eq!(refused.code, 1, "{refused:?}");
         assert!(
-            refused.stderr.contains("/blob: the server answers 401"),
+            refused
+                .stderr
+                .contains("/blob: the server answers 401: another server leads there"),
             "{refused:?}"
         );
         assert!(silent(&curious));

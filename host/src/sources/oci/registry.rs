@@ -147,7 +147,7 @@ impl<'a> Registry<'a> {
     }
 
     fn good(&self, answer: Answer) -> Result<Answer, SourceError> {
-        self.http.good(answer, &self.base)
+        self.http.good(answer, &self.base, &self.base)
     }
 
     fn get(&self, url: &str, accept: Option<&str>) -> Result<Answer, SourceError> {
@@ -245,7 +245,8 @@ impl<'a> Registry<'a> {
             }
             headers.insert(header::AUTHORIZATION, basic);
         }
-        let answer = self.good(self.http.get(&url, &headers)?)?;
+        let answer = self.http.get(&url, &headers)?;
+        let answer = self.http.good(answer, &url, &self.base)?;
         let body = answer.body(MAX_ANSWER_BYTES, self.sources)?;
         let nonsense = || failed(&url, "what it answers is no token".to_owned());
         let token: Token = serde_json::from_slice(&body).map_err(|_| nonsense())?;
