@@ -19,7 +19,7 @@ use super::{
     credentials::Basic,
     error::denied,
     http::Origin,
-    roots::{self, UNTRUSTED},
+    roots::{self, ROOTS_VARIABLE, UNTRUSTED},
     source::version_of,
 };
 
@@ -33,7 +33,7 @@ const VARIABLES: [&str; 9] = [
     "ALL_PROXY",
     "no_proxy",
     "NO_PROXY",
-    "SSL_CERT_FILE",
+    ROOTS_VARIABLE,
 ];
 
 /// References that a repository may have; more are not looked at.
@@ -247,7 +247,7 @@ impl Git<'_> {
             denied(&host, self.credentials().is_some())
         } else if says(&["certificate verification failed", "certificate problem"]) {
             UNTRUSTED.to_owned()
-        } else if says(&["returned error: 30"]) {
+        } else if self.credentials().is_some() && says(&["returned error: 30"]) {
             "the server leads somewhere else, and credentials do not go there: name that place"
                 .to_owned()
         } else {
