@@ -15,6 +15,7 @@ mod git;
 mod http;
 mod https;
 mod oci;
+mod roots;
 mod source;
 
 use std::{
@@ -38,6 +39,7 @@ pub use error::SourceError;
 pub use file::read as read_file;
 pub use http::Proxy;
 pub use oci::Reference;
+pub use roots::ROOTS_VARIABLE;
 pub use source::{At, GitSource, HttpsSource, NotASource, Source};
 
 /// What the operator decides about sources.
@@ -61,9 +63,9 @@ pub struct Settings {
     pub work_dir: PathBuf,
     /// What git and cargo get to know of the environment.
     pub environment: Vec<(String, OsString)>,
-    /// How long it may take to fetch one thing.
+    /// How long one download, or one command of git, may take.
     pub fetch_time: Duration,
-    /// How long a build may take.
+    /// How long a build may take, with getting what it depends on.
     pub build_time: Duration,
     /// Cargo's profile for builds.
     pub build_profile: String,
@@ -289,4 +291,4 @@ impl Fetched {
 const MAX_DOWNLOAD_BYTES: u64 = MAX_PACKAGE_BYTES;
 
 /// What git and cargo may know of the operator's environment, at most.
-pub const CHILD_VARIABLES: [&str; 13] = cargo::VARIABLES;
+pub const CHILD_VARIABLES: [&str; 14] = cargo::VARIABLES;

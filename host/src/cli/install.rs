@@ -28,7 +28,7 @@ use crate::{
     },
     sources::{Source, Sources, read_file},
 };
-use asking::{Bar, SourceArgs, TargetArgs};
+use asking::{Bar, ConfigArgs, SourceArgs, TargetArgs};
 
 pub(super) use sync::{SyncArgs, sync};
 
@@ -142,6 +142,9 @@ pub(super) struct PushArgs {
     to: String,
 
     #[command(flatten)]
+    configuration: ConfigArgs,
+
+    #[command(flatten)]
     sources: SourceArgs,
 }
 
@@ -210,10 +213,13 @@ pub(super) fn push(args: &PushArgs) -> u8 {
         Ok(_) => return output::refuse("a package is pushed to oci://HOST/NAME:TAG"),
         Err(error) => return output::refuse(&error.to_string()),
     };
-    let settings = match args
-        .sources
-        .settings(String::new(), &Environment::of_process())
-    {
+    let environment = Environment::of_process();
+    let settings = args.configuration.read(&environment);
+    let settings = settings.and_then(|it| {
+        let extra_roots = it.http_client.extra_roots;
+        args.sources.settings(extra_roots, &environment)
+    });
+    let settings = match settings {
         Ok(settings) => settings,
         Err(reason) => return output::refuse(&reason),
     };

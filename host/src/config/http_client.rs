@@ -43,7 +43,8 @@ pub(super) fn read(layers: &mut Layers<'_>, files: Files) -> (Settings, Option<S
     (settings, problem)
 }
 
-fn read_roots(path: &Path) -> Result<String, String> {
+/// Certificates of roots in a file, which are some; or why they are not.
+pub(super) fn read_roots(path: &Path) -> Result<String, String> {
     let mut pem = String::new();
     let of = |reason: String| format!("{} {reason}", path.display());
     File::open(path)

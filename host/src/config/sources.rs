@@ -9,14 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Environment, settings::CREDENTIALS_VARIABLE};
-use crate::sources::{CHILD_VARIABLES, Cache, Credentials, Proxy, Settings};
+use super::{Environment, http_client::read_roots, settings::CREDENTIALS_VARIABLE};
+use crate::sources::{CHILD_VARIABLES, Cache, Credentials, Proxy, ROOTS_VARIABLE, Settings};
 
 /// Bytes that the cache of downloads holds, at most.
 const MAX_CACHE_BYTES: u64 = 2 << 30;
-
-/// Bytes of disk that a checkout and its build take, at most.
-const MAX_BUILD_DISK_BYTES: u64 = 8 << 30;
 
 /// Size of a file with credentials, at most, in bytes.
 const MAX_CREDENTIALS_BYTES: u64 = 1 << 20;
@@ -32,8 +29,10 @@ pub struct OfSources {
     pub build_profile: String,
     /// How long one download or command of git may take.
     pub fetch_time: Duration,
-    /// How long one command of cargo may take.
+    /// How long a build may take.
     pub build_time: Duration,
+    /// Bytes of disk that a checkout and its build may take.
+    pub build_disk: u64,
     /// A file with credentials.
     pub credentials_file: Option<PathBuf>,
     /// Certificates that are trusted beside the system's, in PEM.
@@ -57,6 +56,10 @@ impl OfSources {
             (None, None) => Credentials::default(),
         };
         let directory = |name: &str| environment.get_os(name).map(PathBuf::from);
+        // Whoever reads it later says nothing, and trusts others.
+        if let Some(path) = directory(ROOTS_VARIABLE) {
+            read_roots(&path).map_err(|reason| format!("{ROOTS_VARIABLE}: {reason}"))?;
+        }
         let cache = directory("XDG_CACHE_HOME")
             .or_else(|| Some(directory("HOME")?.join(".cache")))
             .map(|caches| Cache::new(&caches.join("plugin-host"), MAX_CACHE_BYTES));
@@ -83,7 +86,7 @@ impl OfSources {
             fetch_time: self.fetch_time,
             build_time: self.build_time,
             build_profile: self.build_profile,
-            build_disk: MAX_BUILD_DISK_BYTES,
+            build_disk: self.build_disk,
         })
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use serde::Deserialize;
@@ -12,11 +13,12 @@ use serde::Deserialize;
 use super::{
     SourceError, Sources,
     child::{Run, arguments, environment},
+    roots::{self, ROOTS_VARIABLE},
 };
 use crate::plugin::package::{Contents, Elsewhere, pack};
 
 /// What cargo and what it runs may know of the operator's environment.
-pub(super) const VARIABLES: [&str; 13] = [
+pub(super) const VARIABLES: [&str; 14] = [
     "PATH",
     "CARGO_HOME",
     "RUSTUP_HOME",
@@ -26,11 +28,15 @@ pub(super) const VARIABLES: [&str; 13] = [
     "https_proxy",
     "HTTPS_PROXY",
     "all_proxy",
+    "ALL_PROXY",
     "no_proxy",
     "NO_PROXY",
-    "SSL_CERT_FILE",
-    "CARGO_HTTP_CAINFO",
+    ROOTS_VARIABLE,
+    CARGO_ROOTS_VARIABLE,
 ];
+
+/// The variable that names a file of roots for cargo alone.
+const CARGO_ROOTS_VARIABLE: &str = "CARGO_HTTP_CAINFO";
 
 /// A line of what cargo says of what it has built.
 #[derive(Deserialize)]
@@ -58,8 +64,17 @@ pub(super) fn build(
     let manifest = directory.join("Cargo.toml");
     let own_target = scratch.join("target");
     let target = settings.target_dir.as_ref().unwrap_or(&own_target);
+    let began = Instant::now();
+    let roots = roots::file(settings, scratch)?;
     let cargo = |command: Vec<OsString>| {
         let mut environment = environment(sources, scratch, &VARIABLES);
+        if let Some(roots) = &roots
+            && !environment
+                .iter()
+                .any(|(name, _)| name == CARGO_ROOTS_VARIABLE)
+        {
+            environment.push((CARGO_ROOTS_VARIABLE.to_owned(), roots.into()));
+        }
         environment.push(("CARGO_TARGET_DIR".to_owned(), target.into()));
         environment.push(("CARGO_TERM_COLOR".to_owned(), "never".into()));
         // A crate that wants another compiler gets none from the network.
@@ -71,6 +86,7 @@ pub(super) fn build(
             arguments: command,
             environment,
             directory,
+            began,
             time: settings.build_time,
             // What others have built in a shared directory is not this one's.
             disk: vec![scratch.to_owned()],

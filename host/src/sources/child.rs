@@ -42,6 +42,9 @@ pub(super) struct Run<'a> {
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: Vec<(String, OsString)>,
     pub(super) directory: &'a Path,
+    /// When it, or what it is a part of, has begun.
+    pub(super) began: Instant,
+    /// How long that may take.
     pub(super) time: Duration,
     /// The directories whose bytes are counted.
     pub(super) disk: Vec<PathBuf>,
@@ -93,7 +96,6 @@ impl Run<'_> {
         printed: &AtomicU64,
         lines: &mpsc::Receiver<String>,
     ) -> Result<bool, String> {
-        let began = Instant::now();
         let mut leash = leash;
         let mut reason = None;
         let mut looks = 0_u32;
@@ -108,7 +110,7 @@ impl Run<'_> {
             }
             if reason.is_none() {
                 looks += 1;
-                reason = if began.elapsed() > self.time {
+                reason = if self.began.elapsed() > self.time {
                     Some(format!("has taken more than {:?} and was ended", self.time))
                 } else if printed.load(Ordering::Relaxed) > MAX_OUTPUT {
                     Some(format!(

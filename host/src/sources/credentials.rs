@@ -46,7 +46,8 @@ impl Credentials {
         for (server, entry) in file.auths {
             let basic = basic(entry).ok_or_else(|| {
                 format!(
-                    "`{}` has neither `auth` nor `username` and `password`",
+                    "`{}` has neither `auth` nor `username` and `password`: helpers for credentials are \
+                     not asked",
                     server.escape_debug()
                 )
             })?;

@@ -79,12 +79,24 @@ pub enum SourceError {
         reason: String,
     },
     /// A server says no.
-    #[error("{what}: the server answers {status}{}", refused(*status))]
+    #[error("{what}: the server answers {status}{}", not_there(*status))]
     Status {
         /// What was asked for.
         what: String,
         /// Its answer.
         status: u16,
+    },
+    /// A server wants to know who asks, or that one may not.
+    #[error("{what}: the server answers {status}: {}", denied(host, *known))]
+    Denied {
+        /// What was asked for.
+        what: String,
+        /// Its answer.
+        status: u16,
+        /// Whose credentials count there.
+        host: String,
+        /// Whether it got them.
+        known: bool,
     },
     /// A program that was needed has failed, or was ended.
     #[error("{what}: {program} {reason}{}", said(output))]
@@ -134,11 +146,23 @@ pub enum SourceError {
     PinnedOtherwise(String),
 }
 
-fn refused(status: u16) -> &'static str {
+/// Why a server denies something, and what to do about it.
+pub(super) fn denied(host: &str, known: bool) -> String {
+    match known {
+        true => format!(
+            "it does not take the credentials for `{host}`, or they are not for this: check what \
+             `--credentials-file` or PLUGIN_HOST_CREDENTIALS says of it"
+        ),
+        false => format!(
+            "there are no credentials for `{host}`: give them in a file (`--credentials-file`) or in \
+             PLUGIN_HOST_CREDENTIALS"
+        ),
+    }
+}
+
+fn not_there(status: u16) -> &'static str {
     match status {
-        401 | 403 => {
-            ": give credentials in a file (`--credentials-file`) or in PLUGIN_HOST_CREDENTIALS"
-        }
+        401 | 403 => ": another server leads there, and credentials do not go along",
         404 => ": it is not there, or not for everybody",
         _ => "",
     }

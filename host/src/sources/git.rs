@@ -8,42 +8,45 @@ use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use hyper::Uri;
 use semver::VersionReq;
 
 use super::{
     At, Content, GitSource, Pin, Resolved, Source, SourceError, Sources, cargo,
     child::{Run, arguments, environment},
+    credentials::Basic,
+    error::denied,
+    http::Origin,
+    roots::{self, ROOTS_VARIABLE, UNTRUSTED},
     source::version_of,
 };
 
 /// What git may know of the operator's environment.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "PATH",
     "http_proxy",
     "https_proxy",
     "HTTPS_PROXY",
     "all_proxy",
+    "ALL_PROXY",
     "no_proxy",
     "NO_PROXY",
-    "SSL_CERT_FILE",
+    ROOTS_VARIABLE,
 ];
 
 /// References that a repository may have; more are not looked at.
 const MAX_REFS: usize = 100_000;
 
 /// What git is told before each of its commands.
-const ALWAYS: [&str; 10] = [
+const ALWAYS: [&str; 9] = [
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "protocol.allow=never",
     "submodule.recurse=false",
     "fetch.recurseSubmodules=false",
     "credential.helper=",
-    "http.followRedirects=initial",
     "gc.auto=0",
     "advice.detachedHead=false",
     "init.defaultBranch=main",
@@ -184,7 +187,12 @@ impl Git<'_> {
         };
         let mut arguments = Vec::new();
         let only = format!("protocol.{protocol}.allow=always");
-        for setting in ALWAYS.iter().copied().chain([only.as_str()]) {
+        // It would take them along: the header is for all that it asks from then on.
+        let redirects = match self.credentials() {
+            Some(_) => "http.followRedirects=false",
+            None => "http.followRedirects=initial",
+        };
+        for setting in ALWAYS.into_iter().chain([redirects, &only]) {
             arguments.extend(["-c".into(), setting.into()]);
         }
         arguments.extend(command);
@@ -207,35 +215,64 @@ impl Git<'_> {
             arguments,
             environment,
             directory: self.scratch,
+            began: Instant::now(),
             time: self.sources.settings.fetch_time,
             disk: vec![self.scratch.to_owned()],
         }
         .output()
+        .map_err(|error| self.explained(error))
+    }
+
+    /// What is known of the server, and for which.
+    fn credentials(&self) -> Option<(String, &Basic)> {
+        let Origin { authority, .. } = Origin::of(&self.source.repository)?;
+        let basic = self.sources.settings.credentials.of(&authority)?;
+        Some((authority, basic))
+    }
+
+    /// Git says what was wrong, but not what to do about it here.
+    fn explained(&self, error: SourceError) -> SourceError {
+        let SourceError::Program {
+            what,
+            program,
+            reason,
+            output,
+        } = error
+        else {
+            return error;
+        };
+        let says = |all: &[&str]| all.iter().any(|words| output.contains(words));
+        let host = Origin::of(&self.source.repository).map_or_else(String::new, |it| it.authority);
+        let more = if says(&["Authentication failed", "returned error: 403"]) {
+            denied(&host, self.credentials().is_some())
+        } else if says(&["certificate verification failed", "certificate problem"]) {
+            UNTRUSTED.to_owned()
+        } else if self.credentials().is_some() && says(&["returned error: 30"]) {
+            "the server leads somewhere else, and credentials do not go there: name that place"
+                .to_owned()
+        } else {
+            String::new()
+        };
+        let joint = if more.is_empty() { "" } else { ": " };
+        SourceError::Program {
+            what,
+            program,
+            reason: format!("{reason}{joint}{more}"),
+            output,
+        }
     }
 
     /// What nobody else may see of how a server is asked: it stands on no command line.
     fn private(&self) -> Result<Vec<(String, OsString)>, SourceError> {
         let settings = self.sources.settings;
         let mut configuration = Vec::new();
-        let uri: Option<Uri> = self.source.repository.parse().ok();
-        let authority = uri.as_ref().and_then(|uri| uri.authority());
-        if let Some(authority) = authority
-            && let Some(basic) = settings.credentials.of(authority.as_str())
-        {
+        if let Some((authority, basic)) = self.credentials() {
             configuration.push((
                 format!("http.https://{authority}/.extraHeader"),
                 format!("Authorization: {}", basic.header()),
             ));
         }
-        if !settings.extra_roots.is_empty() {
-            // Git takes one file and no other beside it.
-            let file = self.scratch.join("roots.pem");
-            fs::write(&file, all_roots(&settings.extra_roots)).map_err(|source| {
-                SourceError::File {
-                    path: file.clone(),
-                    source,
-                }
-            })?;
+        if let Some(file) = roots::file(settings, self.scratch)? {
             configuration.push(("http.sslCAInfo".to_owned(), file.display().to_string()));
         }
         let mut variables = vec![(
@@ -248,21 +285,6 @@ impl Git<'_> {
         }
         Ok(variables)
     }
-}
-
-/// The system's roots and the operator's, in one text.
-fn all_roots(extra: &str) -> String {
-    let mut text = extra.to_owned();
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        let encoded = STANDARD.encode(certificate.as_ref());
-        text.push_str("\n-----BEGIN CERTIFICATE-----\n");
-        for line in encoded.as_bytes().chunks(64) {
-            text.push_str(&String::from_utf8_lossy(line));
-            text.push('\n');
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
-    }
-    text
 }
 
 /// A directory for one fetch, gone with it.

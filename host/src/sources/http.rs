@@ -3,20 +3,23 @@
 //!
 //! Credentials go to the server that they are for, and to none that it redirects to.
 
-use std::{fmt, io::Read, sync::Arc, time::Duration};
+use std::{fmt, io::Read, net::IpAddr, time::Duration};
 
 use hyper::{
     Method, Request, Uri,
     header::{self, HeaderMap, HeaderValue},
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::CertificateError;
 use ureq::{
     Agent, Body,
     http::Response,
-    tls::{Certificate, RootCerts, TlsConfig},
+    tls::{RootCerts, TlsConfig},
 };
 
-use super::{Settings, SourceError, Sources};
+use super::{
+    Settings, SourceError, Sources,
+    roots::{self, UNTRUSTED},
+};
 
 /// Redirects that are followed, at most.
 const MAX_REDIRECTS: usize = 5;
@@ -52,13 +55,42 @@ impl Proxy {
         })
     }
 
-    /// A name stands for itself and for all below it, as everywhere.
+    /// A name stands for itself and for all below it, a network for its addresses, as everywhere.
     fn is_for(&self, host: &str) -> bool {
         let host = host.to_lowercase();
+        let host = without_brackets(&host);
         !self.except.iter().any(|name| {
             let name = name.trim_start_matches("*.").trim_start_matches('.');
-            name == "*" || host == name || host.ends_with(&format!(".{name}"))
+            name == "*"
+                || host == name
+                || host.ends_with(&format!(".{name}"))
+                || is_in(host, name).unwrap_or(false)
         })
+    }
+}
+
+/// Whether an address is in a network, such as `10.0.0.0/8`; nothing where either is none.
+fn is_in(address: &str, network: &str) -> Option<bool> {
+    let (network, length) = network.split_once('/')?;
+    let bits = |address| match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
+    };
+    let (address, width) = bits(address.parse().ok()?);
+    let (network, other) = bits(network.parse().ok()?);
+    let length: u32 = length.parse().ok().filter(|length| *length <= other)?;
+    let rest = u128::MAX.checked_shr(length).unwrap_or(0);
+    Some(width == other && (address | rest) == (network | rest))
+}
+
+fn without_brackets(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+impl fmt::Display for Proxy {
+    /// Where it is, and no more.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "proxy {}:{}", self.proxy.host(), self.proxy.port())
     }
 }
 
@@ -80,13 +112,14 @@ pub(super) struct Http<'a> {
 /// What a server has answered: its body is not read yet.
 pub(super) struct Answer {
     what: String,
+    origin: Option<Origin>,
     response: Response<Body>,
 }
 
 impl<'a> Http<'a> {
     pub(super) fn new(sources: &'a Sources<'a>) -> Self {
         let settings = sources.settings;
-        let roots = roots(&settings.extra_roots);
+        let roots = roots::of(&settings.extra_roots);
         let through = settings
             .proxy
             .as_ref()
@@ -101,13 +134,8 @@ impl<'a> Http<'a> {
 
     /// Credentials for a server, as a header has them.
     pub(super) fn basic(&self, url: &str) -> Option<HeaderValue> {
-        let uri: Uri = url.parse().ok()?;
-        let basic = self
-            .sources
-            .settings
-            .credentials
-            .of(uri.authority()?.as_str())?;
-        secret(&basic.header())
+        let credentials = &self.sources.settings.credentials;
+        secret(&credentials.of(&Origin::of(url)?.authority)?.header())
     }
 
     /// Asks for something, and where it has gone to.
@@ -120,7 +148,7 @@ impl<'a> Http<'a> {
                 return Ok(answer);
             }
             let next = answer.location()?;
-            if authority(&next) != authority(&url) {
+            if Origin::of(&next) != Origin::of(&url) {
                 headers.remove(header::AUTHORIZATION);
             }
             url = next;
@@ -138,9 +166,11 @@ impl<'a> Http<'a> {
     ) -> Result<Answer, SourceError> {
         let uri = self.allowed(url)?;
         let host = uri.host().unwrap_or_default();
-        let agent = match &self.through {
-            Some((agent, proxy)) if proxy.is_for(host) && !is_loopback(host) => agent,
-            _ => &self.direct,
+        let (agent, through) = match &self.through {
+            Some((agent, proxy)) if proxy.is_for(host) && !is_loopback(host) => {
+                (agent, Some(proxy))
+            }
+            _ => (&self.direct, None),
         };
         let has_body = method == Method::POST || method == Method::PUT;
         let mut request = Request::new(());
@@ -151,10 +181,35 @@ impl<'a> Http<'a> {
             true => agent.run(request.map(|()| body)),
             false => agent.run(request),
         };
+        let response = response.map_err(|error| match through {
+            Some(proxy) => failed(url, format!("{}, through the {proxy}", why(&error))),
+            None => failed(url, why(&error)),
+        })?;
         Ok(Answer {
             what: shown(url),
-            response: response.map_err(|error| failed(url, why(&error)))?,
+            origin: Origin::of(url),
+            response,
         })
+    }
+
+    /// An answer where it is what was asked for; `server` is the one whose credentials count there.
+    pub(super) fn good(
+        &self,
+        answer: Answer,
+        asked: &str,
+        server: &str,
+    ) -> Result<Answer, SourceError> {
+        let (status, what) = (answer.response.status(), answer.what.clone());
+        match status.as_u16() {
+            _ if status.is_success() => Ok(answer),
+            status @ (401 | 403) if answer.is_of(asked) => Err(SourceError::Denied {
+                what,
+                status,
+                host: Origin::of(server).map_or_else(String::new, |it| it.authority),
+                known: self.basic(server).is_some(),
+            }),
+            status => Err(SourceError::Status { what, status }),
+        }
     }
 
     /// A URL that may be asked.
@@ -182,26 +237,24 @@ impl Answer {
         self.response.status().as_u16()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.response.headers().get(name)?.to_str().ok()
+    /// All headers of a name.
+    pub(super) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let values = self.response.headers().get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
     }
 
-    /// The same where it is what was asked for.
-    pub(super) fn good(self) -> Result<Self, SourceError> {
-        match self.response.status().is_success() {
-            true => Ok(self),
-            false => Err(SourceError::Status {
-                status: self.status(),
-                what: self.what,
-            }),
-        }
+    /// Whether it is of the server of a URL, and not of one that this has led to.
+    pub(super) fn is_of(&self, url: &str) -> bool {
+        self.origin.is_some() && self.origin == Origin::of(url)
     }
 
     /// Where it leads, whole.
     pub(super) fn location(&self) -> Result<String, SourceError> {
         let nowhere = || failed(&self.what, "it leads nowhere".to_owned());
-        let location = self.header("location").ok_or_else(nowhere)?;
-        if location.contains("://") {
+        let location = self.headers("location").next().ok_or_else(nowhere)?;
+        // A path may have a URL in it, after a question mark mostly.
+        let scheme = location.split(['/', '?', '#']).next().unwrap_or_default();
+        if scheme.ends_with(':') {
             return Ok(location.to_owned());
         }
         let (scheme, rest) = self.what.split_once("://").ok_or_else(nowhere)?;
@@ -232,9 +285,12 @@ impl Answer {
         let mut reader = reader.reader();
         let (mut bytes, mut piece) = (Vec::new(), vec![0; PIECE]);
         loop {
-            let read = reader
-                .read(&mut piece)
-                .map_err(|error| failed(&what, format!("it ends early: {error}")))?;
+            let read = reader.read(&mut piece).map_err(|error| {
+                failed(
+                    &what,
+                    format!("it ends early: {}", why(&ureq::Error::from(error))),
+                )
+            })?;
             if read == 0 {
                 return Ok(bytes);
             }
@@ -256,8 +312,8 @@ pub(super) fn secret(value: &str) -> Option<HeaderValue> {
 
 /// Whether a host is this machine, by its name alone: nobody is asked for it.
 pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let host = without_brackets(host);
+    let address: Option<IpAddr> = host.parse().ok();
     host == "localhost" || address.is_some_and(|address| address.is_loopback())
 }
 
@@ -277,23 +333,23 @@ fn agent(settings: &Settings, roots: &RootCerts, proxy: Option<ureq::Proxy>) -> 
         .new_agent()
 }
 
-/// As for the host's own client: the system's, or the bundled ones where it has none; and the operator's.
-fn roots(extra: &str) -> RootCerts {
-    let mut all = rustls_native_certs::load_native_certs().certs;
-    // They were checked when the configuration was read.
-    all.extend(CertificateDer::pem_slice_iter(extra.as_bytes()).filter_map(Result::ok));
-    if all.is_empty() {
-        return RootCerts::WebPki;
-    }
-    let all = all
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned());
-    RootCerts::Specific(Arc::new(all.collect()))
+/// What tells one server from another.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) scheme: String,
+    pub(super) authority: String,
+    pub(super) host: String,
 }
 
-fn authority(url: &str) -> Option<(String, String)> {
-    let uri: Uri = url.parse().ok()?;
-    Some((uri.scheme_str()?.to_owned(), uri.authority()?.to_string()))
+impl Origin {
+    pub(super) fn of(url: &str) -> Option<Self> {
+        let uri: Uri = url.parse().ok()?;
+        Some(Self {
+            scheme: uri.scheme_str()?.to_owned(),
+            authority: uri.authority()?.to_string(),
+            host: uri.host()?.to_owned(),
+        })
+    }
 }
 
 /// A URL without what may be a secret: what follows a question mark often is one.
@@ -309,11 +365,20 @@ pub(super) fn failed(url: &str, reason: String) -> SourceError {
 }
 
 fn why(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(what) => format!("it takes too long ({what})"),
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
-        ureq::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+    let of_tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    match (of_tls, error) {
+        (Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), _) => {
+            UNTRUSTED.to_owned()
+        }
+        (Some(error), _) => error.to_string(),
+        (_, ureq::Error::Timeout(what)) => format!("it takes too long ({what})"),
+        (_, ureq::Error::HostNotFound) => "there is no such host".to_owned(),
+        (_, ureq::Error::Io(error)) => error.to_string(),
+        (_, error) => error.to_string(),
     }
 }
 
@@ -324,7 +389,8 @@ mod tests {
 
     #[test]
     fn a_proxy_is_for_all_but_those_that_are_named_and_says_nothing_of_itself() {
-        let proxy = Proxy::new("http://me:hunter2@a:1", "b.example, .c.example").unwrap();
+        let except = "b.example, .c.example,10.0.0.0/8,192.0.2.1,fd00::/8,2001:db8::1,1.2.3.4/33";
+        let proxy = Proxy::new("http://me:hunter2@a:1", except).unwrap();
         for (host, is_for) in [
             ("a.example", true),
             ("b.example", false),
@@ -332,6 +398,13 @@ mod tests {
             ("xb.example", true),
             ("c.example", false),
             ("x.c.example", false),
+            ("10.255.0.1", false),
+            ("11.0.0.1", true),
+            ("192.0.2.1", false),
+            ("[fd12::1]", false),
+            ("[fe80::1]", true),
+            ("[2001:db8::1]", false),
+            ("1.2.3.4", true),
         ] {
             assert_eq!(proxy.is_for(host), is_for, "{host}");
         }

@@ -43,9 +43,8 @@ pub(super) fn fetch(
     let bytes = match cached {
         Some(bytes) => bytes,
         None => {
-            let bytes = get(&source.url)?
-                .good()?
-                .body(MAX_DOWNLOAD_BYTES, sources)?;
+            let answer = http.good(get(&source.url)?, &source.url, &source.url)?;
+            let bytes = answer.body(MAX_DOWNLOAD_BYTES, sources)?;
             let found = Digest::of(&bytes);
             if found != digest {
                 return Err(SourceError::OtherDigest {
@@ -69,7 +68,10 @@ pub(super) fn fetch(
     let signature = match answer.status() {
         // Not every server tells who may not look from what is not there.
         403 | 404 | 410 => None,
-        _ => Some(answer.good()?.body(MAX_SIGNATURE_BYTES, sources)?),
+        _ => {
+            let answer = http.good(answer, &source.url, &source.url)?;
+            Some(answer.body(MAX_SIGNATURE_BYTES, sources)?)
+        }
     };
     Ok(Content {
         package: bytes,

@@ -3,10 +3,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    thread,
 };
 
 use tempfile::TempDir;
@@ -16,6 +13,7 @@ use crate::support::{
     packages::{Signer, package, put},
     serving::{until, until_closed, word},
     versions::version,
+    web::{Reply, Web},
     with_environment,
 };
 
@@ -45,16 +43,23 @@ impl Desk {
 
     /// A command that knows no plugin directory.
     pub(crate) fn alone(&self, arguments: &[&str]) -> Ended {
-        let cache = self.text("cache");
-        with_environment(arguments, &[("XDG_CACHE_HOME", &cache)], "")
+        self.alone_with(arguments, &[])
     }
 
     /// With more of an environment.
     pub(crate) fn run_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
-        let (plugins, cache) = (self.text("plugins"), self.text("cache"));
-        let arguments = [arguments, &["--plugin-dir", &plugins]].concat();
-        let environment = [environment, &[("XDG_CACHE_HOME", &cache)]].concat();
-        with_environment(&arguments, &environment, "")
+        let plugins = self.text("plugins");
+        self.alone_with(
+            &[arguments, &["--plugin-dir", &plugins]].concat(),
+            environment,
+        )
+    }
+
+    /// A command that knows no plugin directory, with more of an environment.
+    pub(crate) fn alone_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+        let cache = self.text("cache");
+        let environment = [&[("XDG_CACHE_HOME", cache.as_str())], environment].concat();
+        with_environment(arguments, &environment, "")
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
@@ -72,7 +77,7 @@ impl Desk {
     }
 }
 
-fn names(directory: &Path) -> Vec<String> {
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.collect();
@@ -85,40 +90,10 @@ pub(crate) fn good(ended: &Ended, words: &str) {
     assert!(ended.stdout.contains(words), "{words}: {ended:?}");
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A server that answers each request with what this says of its path.
-pub(crate) fn serve(answer: impl Fn(&str) -> (u16, Vec<u8>) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = Vec::new();
-            let mut piece = [0; 4096];
-            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-                match stream.read(&mut piece) {
-                    Ok(read @ 1..) => request.extend_from_slice(&piece[..read]),
-                    _ => break,
-                }
-            }
-            let request = String::from_utf8_lossy(&request).into_owned();
-            let path = request.split(' ').nth(1).unwrap_or_default();
-            let (status, body) = answer(path);
-            let head = format!(
-                "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                body.len()
-            );
-            // Who has gone away does not want it.
-            let _ = stream.write_all(head.as_bytes());
-            let _ = stream.write_all(&body);
-        }
-    });
-    address
 }
 
 #[test]
@@ -240,12 +215,11 @@ fn a_url_needs_the_digest_of_what_comes_from_there() {
     let desk = Desk::new();
     let bytes = package(&version("0.1.0"));
     let digest = sha256(&bytes);
-    let address = serve(move |path| match path {
-        "/x.plg" => (200, bytes.clone()),
-        "/endless.plg" => (200, vec![0; 1024]),
-        _ => (404, Vec::new()),
+    let web = Web::start(None, move |asked| match asked.path() {
+        "/x.plg" => Reply::new(200, bytes.clone()),
+        _ => Reply::new(404, ""),
     });
-    let url = format!("http://{address}/x.plg");
+    let url = web.url("/x.plg");
     desk.refused(
         1,
         "give the package's SHA-256",
@@ -260,7 +234,7 @@ fn a_url_needs_the_digest_of_what_comes_from_there() {
         "the SHA-256 is",
         &["install", &url, "--loopback-http", "--sha256", &zero],
     );
-    let missing = format!("http://{address}/y.plg#sha256={digest}");
+    let missing = web.url(&format!("/y.plg#sha256={digest}"));
     desk.refused(1, "answers 404", &["install", &missing, "--loopback-http"]);
     let install = ["install", &url, "--loopback-http", "--sha256", &digest];
     good(&desk.run(&install), "0.1.0: installed");

@@ -1,69 +1,22 @@
 //! A plugin's way from a git repository into a registry and on to a host that serves it: with the real git,
 //! cargo, minisign and registry; and what the registry or git do wrong.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
-
-use tempfile::TempDir;
+use std::{fs, path::Path, process::Command};
 
 use crate::{
-    installs::{Desk, good, serve},
+    installs::{Desk, good},
     support::{
         Host,
         crates::{NewCrate, target},
-        http::free_address,
         packages::{package, put},
+        registry::Registry,
         versions::version,
         wait_for,
+        web::{Reply, Web},
     },
 };
 
-/// A registry of Debian's package `docker-registry`, gone at the end of its test.
-struct Registry {
-    address: SocketAddr,
-    process: Child,
-    _directory: TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {:?}}}}}\n\
-             http: {{addr: \"{address}\"}}\n",
-            directory.path()
-        );
-        let file = directory.path().join("config.yml");
-        fs::write(&file, config).unwrap();
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("scripts/install-tools --tests installs docker-registry");
-        wait_for("the registry answers", || TcpStream::connect(address).ok());
-        Self {
-            address,
-            process,
-            _directory: directory,
-        }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn run(program: &str, directory: &Path, arguments: &[&str]) {
+pub(crate) fn run(program: &str, directory: &Path, arguments: &[&str]) {
     let output = Command::new(program)
         .current_dir(directory)
         .args(arguments)
@@ -78,7 +31,7 @@ fn run(program: &str, directory: &Path, arguments: &[&str]) {
 #[test]
 fn a_registry_gives_the_newest_version_that_fits_and_keeps_each_by_its_digest() {
     let (desk, registry) = (Desk::new(), Registry::start());
-    let name = format!("oci://{}/plugins/versioned", registry.address);
+    let name = format!("oci://{}/plugins/versioned", registry.address());
     let push = |number: &str| {
         let file = desk.text("x.plg");
         put(file.as_ref(), package(&version(number)));
@@ -116,25 +69,27 @@ fn a_registry_gives_the_newest_version_that_fits_and_keeps_each_by_its_digest() 
 #[test]
 fn a_registry_that_answers_nonsense_is_told_so() {
     let desk = Desk::new();
-    let address = serve(|path| match path {
-        "/v2/a/manifests/text" => (200, b"nonsense".to_vec()),
-        "/v2/a/manifests/large" => (200, vec![b' '; (1 << 20) + 1]),
-        "/v2/a/manifests/image" => (
+    let web = Web::start(None, |asked| match asked.path() {
+        "/v2/a/manifests/text" => Reply::new(200, "nonsense"),
+        "/v2/a/manifests/large" => Reply::new(200, vec![b' '; (1 << 20) + 1]),
+        "/v2/a/manifests/image" => Reply::new(
             200,
-            br#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"x","size":1},"layers":[]}"#
-                .to_vec(),
+            r#"{"schemaVersion":2,"config":{"mediaType":"x","digest":"x","size":1},"layers":[]}"#,
         ),
-        "/v2/a/tags/list" => (200, b"[]".to_vec()),
-        _ => (401, Vec::new()),
+        "/v2/a/tags/list" => Reply::new(200, "[]"),
+        _ => Reply::new(401, ""),
     });
     for (reference, words) in [
         ("a:text", "no manifest of an OCI artifact"),
         ("a:large", "more than 1048576 bytes"),
         ("a:image", "it is no plugin"),
         ("a", "no list of tags"),
-        ("b:x", "answers 401: give credentials"),
+        (
+            "b:x",
+            "answers 401: there are no credentials for `127.0.0.1",
+        ),
     ] {
-        let source = format!("oci://{address}/{reference}");
+        let source = format!("oci://{}/{reference}", web.authority());
         desk.refused(1, words, &["install", &source, "--loopback-http"]);
     }
 }
@@ -221,7 +176,7 @@ fn from_a_repository_to_a_signed_package_in_a_registry_to_a_host_that_serves_it(
         desk.path("").as_path(),
         &["-S", "-s", &secret, "-m", &package],
     );
-    let name = format!("oci://{}/hello", registry.address);
+    let name = format!("oci://{}/hello", registry.address());
     good(
         &desk.alone(&["push", &package, &name, "--loopback-http"]),
         ":0.1.0@sha256:",

@@ -12,13 +12,17 @@ pub(crate) mod http;
 mod libraries;
 pub(crate) mod packages;
 mod program;
+pub(crate) mod registry;
+pub(crate) mod repository;
 pub(crate) mod resident;
 pub(crate) mod runner;
 pub(crate) mod service;
 pub(crate) mod service_client;
 pub(crate) mod serving;
+pub(crate) mod tokens;
 pub(crate) mod upstream;
 pub(crate) mod versions;
+pub(crate) mod web;
 pub(crate) mod workers;
 
 pub(crate) use gateway::{Answer, Call, Gateway, frame, get, request, response};

@@ -17,7 +17,15 @@ pub(super) struct TargetArgs {
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<String>,
 
-    /// Configuration file of the host, which says whose signatures count [env: PLUGIN_HOST_CONFIG]
+    #[command(flatten)]
+    configuration: ConfigArgs,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    /// Configuration file of the host, which says whose signatures and which servers' certificates count
+    /// [env: PLUGIN_HOST_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -33,9 +41,13 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "PROFILE", requires = "allow_build")]
     build_profile: Option<String>,
 
-    /// How long one command of cargo may take [default: 1800]
+    /// How long a build may take, with getting what it depends on [default: 1800]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     build_time: Option<u64>,
+
+    /// Disk that a checkout and its build may take [default: 8192]
+    #[arg(long, value_name = "MEBIBYTES", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    build_disk: Option<u64>,
 
     /// How long one download, or one command of git, may take [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -53,14 +65,24 @@ pub(super) struct SourceArgs {
 
 impl TargetArgs {
     pub(super) fn read(&self, environment: &Environment) -> Result<OfPlugins, String> {
-        let mut flags = Flags::new();
+        let mut flags = self.configuration.flags();
         if let Some(directory) = &self.plugin_dir {
             flags = flags.with(&PLUGIN_DIR, directory);
         }
-        if let Some(file) = &self.config {
-            flags = flags.with_config_file(file);
-        }
         Config::plugins(&flags, environment).map_err(|errors| errors.to_string())
+    }
+}
+
+impl ConfigArgs {
+    pub(super) fn read(&self, environment: &Environment) -> Result<OfPlugins, String> {
+        Config::plugins(&self.flags(), environment).map_err(|errors| errors.to_string())
+    }
+
+    fn flags(&self) -> Flags {
+        match &self.config {
+            Some(file) => Flags::new().with_config_file(file),
+            None => Flags::new(),
+        }
     }
 }
 
@@ -72,6 +94,7 @@ impl SourceArgs {
     ) -> Result<Settings, String> {
         const FETCH_SECONDS: u64 = 300;
         const BUILD_SECONDS: u64 = 1_800;
+        const BUILD_MEBIBYTES: u64 = 8 << 10;
         let profile = self.build_profile.as_deref().unwrap_or("release");
         let of_sources = OfSources {
             allow_build: self.allow_build,
@@ -79,6 +102,7 @@ impl SourceArgs {
             build_profile: profile.to_owned(),
             fetch_time: Duration::from_secs(self.fetch_time.unwrap_or(FETCH_SECONDS)),
             build_time: Duration::from_secs(self.build_time.unwrap_or(BUILD_SECONDS)),
+            build_disk: self.build_disk.unwrap_or(BUILD_MEBIBYTES) << 20,
             credentials_file: self.credentials_file.clone(),
             extra_roots,
         };

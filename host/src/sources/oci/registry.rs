@@ -14,7 +14,7 @@ use crate::{
     plugin::metadata::Digest,
     sources::{
         SourceError, Sources,
-        http::{Answer, Http, failed, is_loopback, secret},
+        http::{Answer, Http, Origin, failed, is_loopback, secret},
     },
 };
 
@@ -84,19 +84,20 @@ impl<'a> Registry<'a> {
         bound: u64,
     ) -> Result<Vec<u8>, SourceError> {
         let url = format!("{}/manifests/{}", self.base, reference.manifest());
-        let answer = self.get(&url, Some(accept))?.good()?;
+        let answer = self.good(self.get(&url, Some(accept))?)?;
         answer.body(bound, self.sources)
     }
 
     pub(super) fn blob(&self, digest: Digest, bound: u64) -> Result<Vec<u8>, SourceError> {
         let url = format!("{}/blobs/sha256:{digest}", self.base);
-        self.get(&url, None)?.good()?.body(bound, self.sources)
+        let answer = self.good(self.get(&url, None)?)?;
+        answer.body(bound, self.sources)
     }
 
     pub(super) fn tags(&self) -> Result<Vec<String>, SourceError> {
         let url = format!("{}/tags/list", self.base);
-        let body = self.get(&url, None)?.good()?;
-        let body = body.body(MAX_ANSWER_BYTES, self.sources)?;
+        let answer = self.good(self.get(&url, None)?)?;
+        let body = answer.body(MAX_ANSWER_BYTES, self.sources)?;
         let tags: Tags = serde_json::from_slice(&body).map_err(|_| {
             failed(
                 &url,
@@ -118,11 +119,10 @@ impl<'a> Registry<'a> {
             .progress
             .begin(&format!("pushing {} bytes", bytes.len()), None);
         let uploads = format!("{}/blobs/uploads/", self.base);
-        let begun = self.send(Method::POST, &uploads, &[], None)?.good()?;
+        let begun = self.good(self.send(Method::POST, &uploads, &[], None)?)?;
         let location = begun.location()?;
         // It gets what the registry gets, so it has to be the registry.
-        let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
-        if origin(&location) != origin(&self.base) {
+        if Origin::of(&location) != Origin::of(&self.base) {
             return Err(failed(
                 &uploads,
                 "the registry wants the upload to go to another server".to_owned(),
@@ -130,8 +130,8 @@ impl<'a> Registry<'a> {
         }
         let joint = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{joint}digest=sha256:{digest}");
-        self.send(Method::PUT, &url, bytes, Some("application/octet-stream"))?
-            .good()?;
+        let answer = self.send(Method::PUT, &url, bytes, Some("application/octet-stream"))?;
+        self.good(answer)?;
         Ok(())
     }
 
@@ -142,9 +142,12 @@ impl<'a> Registry<'a> {
         bytes: &[u8],
     ) -> Result<(), SourceError> {
         let url = format!("{}/manifests/{}", self.base, reference.tag());
-        self.send(Method::PUT, &url, bytes, Some(media_type))?
-            .good()?;
+        self.good(self.send(Method::PUT, &url, bytes, Some(media_type))?)?;
         Ok(())
+    }
+
+    fn good(&self, answer: Answer) -> Result<Answer, SourceError> {
+        self.http.good(answer, &self.base, &self.base)
     }
 
     fn get(&self, url: &str, accept: Option<&str>) -> Result<Answer, SourceError> {
@@ -181,10 +184,13 @@ impl<'a> Registry<'a> {
             headers.insert(header::AUTHORIZATION, value.clone());
         }
         let answer = ask(&headers)?;
-        if answer.status() != 401 {
+        // Whoever else it leads to may ask as well, and is told nothing.
+        if answer.status() != 401 || !answer.is_of(&self.base) {
             return Ok(answer);
         }
-        let challenge = answer.header("www-authenticate").and_then(Challenge::parse);
+        let challenge = answer
+            .headers("www-authenticate")
+            .find_map(Challenge::parse);
         let Some(value) = challenge
             .map(|it| self.authorize(&it))
             .transpose()?
@@ -195,6 +201,15 @@ impl<'a> Registry<'a> {
         headers.insert(header::AUTHORIZATION, value.clone());
         self.authorization.replace(Some(value));
         ask(&headers)
+    }
+
+    /// Whether whoever gives tokens may know the credentials for the registry: over TLS, since the registry
+    /// has named them; without it where they are as near as the registry itself.
+    fn may_know(&self, realm: &str) -> bool {
+        let (Some(realm), Some(base)) = (Origin::of(realm), Origin::of(&self.base)) else {
+            return false;
+        };
+        realm.scheme == "https" || (realm.scheme == base.scheme && realm.host == base.host)
     }
 
     /// What to show the registry; nothing where there is nothing.
@@ -219,9 +234,19 @@ impl<'a> Registry<'a> {
         let url = format!("{realm}{joint}{}", query.finish());
         let mut headers = HeaderMap::new();
         if let Some(basic) = basic {
+            if !self.may_know(&url) {
+                return Err(failed(
+                    &url,
+                    format!(
+                        "{} wants the credentials for it to be sent there, without TLS to another host",
+                        self.base
+                    ),
+                ));
+            }
             headers.insert(header::AUTHORIZATION, basic);
         }
-        let answer = self.http.get(&url, &headers)?.good()?;
+        let answer = self.http.get(&url, &headers)?;
+        let answer = self.http.good(answer, &url, &self.base)?;
         let body = answer.body(MAX_ANSWER_BYTES, self.sources)?;
         let nonsense = || failed(&url, "what it answers is no token".to_owned());
         let token: Token = serde_json::from_slice(&body).map_err(|_| nonsense())?;

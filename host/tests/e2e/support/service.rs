@@ -71,6 +71,11 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        // Another name than those that it vouches for have.
+        let name = "authority of a test";
+        parameters
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         let pem = parameters.self_signed(&key).unwrap().pem();
@@ -87,11 +92,17 @@ impl Authority {
         file
     }
 
-    /// TLS for a server of this name.
-    fn tls(&self, name: &str) -> TlsAcceptor {
+    /// A certificate for a server of these names, and its key.
+    pub(crate) fn vouch_for(&self, names: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let parameters = rcgen::CertificateParams::new(names).unwrap();
+        (parameters.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// TLS for a server of these names.
+    pub(crate) fn tls(&self, names: &[&str]) -> Arc<ServerConfig> {
+        let (certificate, key) = self.vouch_for(names);
         let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -99,7 +110,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        TlsAcceptor::from(Arc::new(config))
+        Arc::new(config)
     }
 }
 
@@ -110,7 +121,7 @@ impl Service {
 
     /// One with a certificate of this authority for this name.
     pub(crate) fn start_tls(authority: &Authority, name: &str) -> Self {
-        Self::with(Some(authority.tls(name)))
+        Self::with(Some(TlsAcceptor::from(authority.tls(&[name]))))
     }
 
     fn with(tls: Option<TlsAcceptor>) -> Self {
