@@ -6,6 +6,7 @@
 //! the lock that hosts on one address share. This module never accepts a connection.
 
 pub mod services;
+pub mod short_path;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,9 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::config::MAX_PATH_BYTES;
 use crate::runtime_dir::AddressLock;
+use short_path::ShortPath;
 
 /// How long a start waits for another host that is binding or removing. Those take microseconds:
 /// one that takes longer hangs, and a gateway without a host is worse than the race with it.
@@ -201,7 +204,10 @@ fn temporary_path(path: &Path) -> Option<PathBuf> {
         path.with_file_name(format!(".{process}")),
     ]
     .into_iter()
-    .find(|path| path.as_os_str().len() <= crate::config::MAX_PATH_BYTES)
+    .find(|temporary| {
+        let is_long = path.as_os_str().len() > MAX_PATH_BYTES;
+        is_long || temporary.as_os_str().len() <= MAX_PATH_BYTES
+    })
 }
 
 /// Binds and listens at `path`, which is ours alone to name or about to be, and holds its inode.
@@ -210,7 +216,12 @@ fn place(socket: &OwnedFd, path: &Path, mode: u32, backlog: u32) -> Result<Owned
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}
         Err(error) => return Err(failed("replace", path)(error)),
     }
-    let address = SocketAddrUnix::new(path).map_err(failed("bind", path))?;
+    let short = ShortPath::of(path).map_err(|source| BindError::Io {
+        action: "bind",
+        path: path.to_owned(),
+        source,
+    })?;
+    let address = SocketAddrUnix::new(short.as_path()).map_err(failed("bind", path))?;
     rustix::net::bind(socket, &address).map_err(failed("bind", path))?;
     let inode = rustix::fs::open(
         path,
@@ -413,6 +424,25 @@ mod tests {
         assert!(temporary.as_os_str().len() < path.as_os_str().len());
         let (_binding, _listener) = place.bind_at(&path).unwrap();
         assert!(path.exists() && !temporary.exists());
+    }
+
+    #[test]
+    fn a_path_that_is_longer_than_a_sockets_is_bound_and_reached_all_the_same() {
+        let place = Place::new();
+        let deep = place.directory.path().join("d".repeat(MAX_PATH_BYTES));
+        std::fs::create_dir(&deep).unwrap();
+        let path = deep.join("control.sock");
+        let (first, _first_listener) = place.bind_at(&path).unwrap();
+        let (second, _second_listener) = place.bind_at(&path).unwrap();
+        drop(first);
+        assert!(second.still_ours());
+        assert!(UnixStream::connect(&path).is_err());
+        let short = ShortPath::of(&path).unwrap();
+        assert!(UnixStream::connect(short.as_path()).is_ok());
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 1);
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -315,6 +315,7 @@ async fn work(
         tokens: Arc::clone(&tokens),
         pool,
         problems: keeper.problems(),
+        serves_http: config.http_services.listen.is_some(),
         levels,
         metrics,
     };

@@ -27,7 +27,8 @@ mean, are in the OpenAPI description of the host): one object with
   plugins      one for each place of the plugin directory: {name, state, version, serving, since,
                place, library, digest, signature: {state, key_id, signer, comment,
                expires, reason}, build: {abi, plugin_abi, compiler, target}, execution,
-               failure_policy, configurations, calls: {calls, errors, panics, missed_deadlines,
+               failure_policy, configurations, http_routes: [{method, route, label, state,
+               version, generation, taken_by, reason}], calls: {calls, errors, panics, missed_deadlines,
                misuses, without_thread, without_room}, duration: {count, sum_seconds,
                p50_seconds, p99_seconds}, last_failure: {at, route, request_id, reason}, previous,
                last_tried, last_error, history: [{at, version, digest, outcome, error}]};
@@ -53,7 +54,7 @@ macro_rules! arguments {
 /// Show a running host and what serves in it
 #[derive(Debug, Args)]
 #[command(after_long_help = format!(
-    "{JSON_FIELDS}\n  host         {{release, pid, listen, plugin_dir, worker, connections, open_calls, crashes,\n               replacements, calls_lost, ...}}\n  readiness    {{ready, reasons}}\n\n{}", super::HELP), after_help = super::HELP)]
+    "{JSON_FIELDS}\n  host         {{release, pid, listen, http_listen, plugin_dir, worker, connections, open_calls, crashes,\n               replacements, calls_lost, ...}}\n  readiness    {{ready, reasons}}\n\n{}", super::HELP), after_help = super::HELP)]
 pub(super) struct StatusArgs {
     #[command(flatten)]
     host: Host,

@@ -86,7 +86,7 @@ pub(super) fn new(args: &NewArgs) -> u8 {
         return output::fail(&format!("cannot write {}: {error}", path.display()));
     }
     format(&directory);
-    output::print(&next_steps(&directory, args.template))
+    output::print(&next_steps(&directory, args.template, &names))
 }
 
 /// Makes the directory, or finds an empty one.
@@ -162,16 +162,16 @@ fn format(directory: &Path) {
         .status();
 }
 
-fn next_steps(directory: &Path, template: Template) -> String {
+fn next_steps(directory: &Path, template: Template, names: &Names) -> String {
     let program = std::env::args().next();
     let program = program.as_deref().unwrap_or("plugin-host");
     let shown = directory.display();
-    let url = format!("http://127.0.0.1:9080{}", template.try_it());
+    let (arguments, try_it) = (template.dev_arguments(), template.try_it(names));
     format!(
         "{shown} is there. Next:\n\
-         \x20 {program} dev {shown}\n\
+         \x20 {program} dev {shown}{arguments}\n\
          \x20     build and serve it, again whenever you save; then, in another terminal:\n\
-         \x20 curl -i '{url}'\n\
+         \x20 {try_it}\n\
          \x20 $EDITOR {shown}/src/lib.rs\n\
          \x20 (cd {shown} && cargo test)\n"
     )

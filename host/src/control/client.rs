@@ -18,6 +18,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::listen::short_path::ShortPath;
+
 /// Time that a request may take: a reload rehearses and loads what has changed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -192,7 +194,9 @@ pub async fn open(
         .map_err(|error| no_host(io::Error::other(error)))?;
     match target {
         Target::Socket(path) => {
-            let stream = UnixStream::connect(path).await.map_err(no_host)?;
+            let short = ShortPath::of(path).map_err(no_host)?;
+            let stream = UnixStream::connect(short.as_path()).await;
+            let stream = stream.map_err(no_host)?;
             send(stream, request).await
         }
         Target::Address { address, .. } => {

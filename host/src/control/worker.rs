@@ -37,7 +37,8 @@ use crate::{
         disabled::DisabledPlugin,
         log_levels::LogLevels,
         manager::{
-            About, Manager, PlaceProblem, PluginStatus, QuarantineError, RollbackError, Status, utc,
+            About, Manager, PlaceProblem, PluginStatus, QuarantineError, RollbackError,
+            ServiceRoute, Status, utc,
         },
         metadata::PluginName,
         registry::Missing,
@@ -110,6 +111,8 @@ pub struct Desk {
     pub pool: Pool,
     /// What is wrong in the plugin directory.
     pub problems: watch::Receiver<Vec<PlaceProblem>>,
+    /// Whether anybody can ask for HTTP services.
+    pub serves_http: bool,
     /// What this process logs.
     pub levels: Levels,
     /// What plugins count.
@@ -491,11 +494,17 @@ async fn set_log_levels(
 
 impl Desk {
     fn status(&self) -> Status {
-        Status {
+        let mut status = Status {
             pool: Some(self.pool.in_use()),
             problems: self.problems.borrow().clone(),
             ..self.manager.status()
+        };
+        if !self.serves_http {
+            let plugins = status.plugins.iter_mut();
+            let routes = plugins.flat_map(|plugin| &mut plugin.http_routes);
+            routes.for_each(ServiceRoute::without_listener);
         }
+        status
     }
 
     async fn ask<T>(

@@ -1,6 +1,10 @@
 //! Which request leads to which plugin: an immutable table, made anew of each snapshot of the registry.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use hyper::Method;
 use tokio::sync::watch;
@@ -27,48 +31,88 @@ pub struct Served {
     pub route: HttpRoute,
 }
 
+/// Other plugins serve routes already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutesTaken(pub Vec<RouteTaken>);
+
 /// Another plugin serves a route already.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "its HTTP route {route} is that of plugin {by} already ({taken}): change one of them in plugin.json, or unload that plugin"
-)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTaken {
     /// The route that is claimed.
-    pub route: String,
-    /// Name and version of who serves it.
-    pub by: String,
+    pub route: HttpRoute,
+    /// Name and version of who serves it; none where that cannot be told.
+    pub by: Option<String>,
     /// That one's route.
-    pub taken: String,
+    pub taken: Option<String>,
+}
+
+impl fmt::Display for RouteTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its HTTP route {} is that of ", self.route)?;
+        match (&self.by, &self.taken) {
+            (Some(by), Some(taken)) => write!(f, "plugin {by} already ({taken})"),
+            _ => f.write_str("another plugin already"),
+        }
+    }
+}
+
+impl fmt::Display for RoutesTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for taken in &self.0 {
+            write!(f, "{taken}; ")?;
+        }
+        f.write_str("change what is claimed twice in one plugin.json, or unload one of the plugins")
+    }
+}
+
+impl std::error::Error for RoutesTaken {}
+
+/// How it stands with the routes of what serves. Holds no generation, so that it may be kept.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// For each generation that serves the HTTP routes of its name, by number: whose each of them is
+    /// instead, where it is another plugin's.
+    taken: BTreeMap<u64, Vec<Option<RouteTaken>>>,
+}
+
+impl Standing {
+    /// The same as [`Table::of`] has them.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut taken: BTreeMap<u64, Vec<Option<RouteTaken>>> = BTreeMap::new();
+        claims(snapshot, |generation, claimed| {
+            taken
+                .entry(generation.number())
+                .or_default()
+                .push(claimed.err());
+        });
+        Self { taken }
+    }
+
+    /// For each route of a generation, whose it is instead; none where another version of the plugin
+    /// serves the routes of its name, or it has no routes.
+    pub fn of_generation(&self, number: u64) -> Option<&[Option<RouteTaken>]> {
+        self.taken.get(&number).map(Vec::as_slice)
+    }
 }
 
 impl Table {
     /// The routes of a snapshot. Of several versions of a plugin the one that serves routes without a
     /// requirement serves these as well.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut table = Self {
-            routing: Routing::default(),
-            is_incomplete: snapshot.loading().next().is_some(),
-        };
-        for generation in serving(snapshot, None) {
-            for route in &generation.origin().metadata.http_routes {
-                let served = Served {
-                    generation: Arc::clone(generation),
-                    route: route.clone(),
-                };
-                if let Err(other) = table.routing.insert(route, served) {
-                    // It was refused when it was loaded, unless this is what a later change has led to.
-                    let other = other.map(|other| format!("{:?}", other.generation));
-                    tracing::error!(
-                        plugin = %generation.name(),
-                        version = %generation.version(),
-                        %route,
-                        other,
-                        "an HTTP route is another plugin's already, and is not served"
-                    );
-                }
+        let routing = claims(snapshot, |generation, claimed| {
+            if let Err(taken) = claimed {
+                // It was refused when it was loaded, unless this is what a later change has led to.
+                tracing::error!(
+                    plugin = %generation.name(),
+                    version = %generation.version(),
+                    "{taken}, and is not served"
+                );
             }
+        });
+        Self {
+            routing,
+            is_incomplete: snapshot.loading().next().is_some(),
         }
-        table
     }
 
     /// Whether what leads nowhere may lead somewhere soon.
@@ -85,8 +129,8 @@ impl Table {
 /// Whether a plugin may serve its routes beside those of a snapshot.
 ///
 /// # Errors
-/// One of them is another plugin's.
-pub fn check(snapshot: &Snapshot, new: &Metadata) -> Result<(), RouteTaken> {
+/// Some of them are other plugins'.
+pub fn check(snapshot: &Snapshot, new: &Metadata) -> Result<(), RoutesTaken> {
     if new.http_routes.is_empty() {
         return Ok(());
     }
@@ -97,18 +141,46 @@ pub fn check(snapshot: &Snapshot, new: &Metadata) -> Result<(), RouteTaken> {
             let _ = routing.insert(route, (format!("{generation:?}"), route.to_string()));
         }
     }
-    for route in &new.http_routes {
+    let taken = new.http_routes.iter().filter_map(|route| {
         // A copy: its own routes do not exclude each other, which reading them has made sure of.
-        if let Err(other) = routing.clone().insert(route, Default::default()) {
-            let (by, taken) = other.unwrap_or_default();
-            return Err(RouteTaken {
-                route: route.to_string(),
-                by,
-                taken,
+        let other = routing.clone().insert(route, Default::default()).err()?;
+        let (by, taken) = other.unzip();
+        Some(RouteTaken {
+            route: route.clone(),
+            by,
+            taken,
+        })
+    });
+    let taken: Vec<RouteTaken> = taken.collect();
+    match taken.is_empty() {
+        true => Ok(()),
+        false => Err(RoutesTaken(taken)),
+    }
+}
+
+/// The routes of a snapshot; of each it is told whether it is served.
+fn claims(
+    snapshot: &Snapshot,
+    mut tell: impl FnMut(&Generation, Result<(), RouteTaken>),
+) -> Routing<Served> {
+    let mut routing = Routing::default();
+    for generation in serving(snapshot, None) {
+        for route in &generation.origin().metadata.http_routes {
+            let served = Served {
+                generation: Arc::clone(generation),
+                route: route.clone(),
+            };
+            let claimed = routing.insert(route, served).map_err(|other| RouteTaken {
+                route: route.clone(),
+                by: other
+                    .as_ref()
+                    .map(|other| format!("{:?}", other.generation)),
+                taken: other.map(|other| other.route.to_string()),
             });
+            tell(generation, claimed);
         }
     }
-    Ok(())
+    routing
 }
 
 /// Keeps a table in line with the registry, for as long as anybody looks.

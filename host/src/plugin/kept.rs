@@ -112,6 +112,24 @@ pub struct Attempt {
     pub digest: Digest,
     /// Why it failed, if it did.
     pub failed: Option<String>,
+    /// HTTP routes of it that were other plugins'.
+    #[serde(default)]
+    pub refused_routes: Vec<RefusedRoute>,
+}
+
+/// An HTTP route for which a try was refused: another plugin serves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRoute {
+    /// Its method; none for all of them.
+    pub method: Option<String>,
+    /// Its path.
+    pub route: String,
+    /// What tells the plugin which of its routes it is.
+    pub label: String,
+    /// Name and version of who serves it; none where that cannot be told.
+    pub taken_by: Option<String>,
+    /// The same in words, with that one's route.
+    pub reason: String,
 }
 
 /// The directory cannot be used: the machine's fault.
@@ -304,6 +322,13 @@ mod tests {
                     version: serving.build.version.clone(),
                     digest: serving.build.digest,
                     failed: Some("no".to_owned()),
+                    refused_routes: vec![RefusedRoute {
+                        method: Some("GET".to_owned()),
+                        route: "/:name".to_owned(),
+                        label: String::new(),
+                        taken_by: Some("other 1.0.0".to_owned()),
+                        reason: "taken".to_owned(),
+                    }],
                 }],
                 serving: Some(serving),
                 ..KeptPlace::default()

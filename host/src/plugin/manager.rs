@@ -15,6 +15,7 @@ mod label;
 mod operators;
 mod restore;
 mod retired;
+mod service_routes;
 mod slot;
 mod status;
 mod transaction;
@@ -61,6 +62,7 @@ pub use error::{CallError, LoadError, LoadErrorCause, NotDisabled, NotQuarantine
 pub use operators::{Enabled, QuarantineError, SetAside};
 pub use restore::{KeptOut, Lifted, Restored};
 pub use retired::{DrainingGeneration, RETIRE_TIME, RetiredCounts, UNLOAD_TIME};
+pub use service_routes::{ServiceRoute, ServiceRouteState};
 pub use slot::MAX_HISTORY;
 pub use status::{
     BuildFacts, ClosedRoute, FoundBlocking, PlaceProblem, PluginState, PluginStatus,
@@ -72,6 +74,7 @@ pub use transaction::Vetoes;
 use changes::Changes;
 use restore::Keeping;
 use retired::Retired;
+use service_routes::LastStanding;
 use slot::Slot;
 
 /// Where plugins come from and what the operator says about them.
@@ -167,6 +170,7 @@ pub struct Manager {
     /// Held while a snapshot is made from the last one, so that none is lost.
     swapping: Mutex<()>,
     keeping: Keeping,
+    standing: LastStanding,
     retired: Arc<Retired>,
     changes: Changes,
 }
@@ -192,6 +196,7 @@ impl Manager {
             slots: parking_lot::Mutex::default(),
             swapping: Mutex::default(),
             keeping: Keeping::default(),
+            standing: LastStanding::default(),
             retired: Arc::default(),
             changes: Changes::default(),
         }

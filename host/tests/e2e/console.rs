@@ -19,24 +19,6 @@ use crate::support::{
     wait_for,
 };
 
-/// The console of a host, signed in.
-fn console(guarded: &Guarded) -> Page {
-    let mut page = at_the_door(guarded);
-    page.type_text(TOKEN);
-    page.key("Enter");
-    page.until_shown("Ready");
-    page
-}
-
-fn at_the_door(guarded: &Guarded) -> Page {
-    // It listens a moment after it has been started.
-    get("/healthz").at(guarded.address);
-    let mut page = Page::new();
-    page.open(&format!("http://{}/", guarded.address));
-    page.until("document.activeElement.id === 'token'");
-    page
-}
-
 /// What has to hold of every page, whatever was done in it.
 fn expect_good_manners(mut page: Page, guarded: &Guarded) {
     let own = format!("http://{}/", guarded.address);
@@ -92,7 +74,7 @@ fn the_page_is_served_with_a_policy_that_lets_nothing_else_run_and_only_where_to
 fn an_operator_signs_in_sees_an_upgrade_happen_and_rolls_it_back_after_a_question() {
     let guarded = guarded();
     let (mut gateway, token) = serving(&guarded);
-    let mut page = at_the_door(&guarded);
+    let mut page = guarded.door();
     page.type_text("wrong-horse-battery-staple");
     page.key("Enter");
     page.until_shown("the token is not the one in --control-token-file");
@@ -145,7 +127,7 @@ fn an_operator_signs_in_sees_an_upgrade_happen_and_rolls_it_back_after_a_questio
 fn with_keys_alone_an_operator_signs_in_finds_a_plugin_and_disables_it() {
     let guarded = guarded();
     let (mut gateway, token) = serving(&guarded);
-    let mut page = console(&guarded);
+    let mut page = guarded.console();
     page.until_shown("1 of 1");
     page.tab_to("it.textContent === 'versioned'");
     // Numbers come each second and the status now and then: the focus stays where it is.
@@ -187,7 +169,7 @@ fn a_request_is_tried_on_a_live_chain_and_each_plugins_effect_is_shown() {
         ("limit-req", json!({ "rate": 1 })),
     ];
     let token = gateway.prepare("route#2#ext-plugin-pre-req#1", chain);
-    let mut page = console(&guarded);
+    let mut page = guarded.console();
     page.click("a[href='#/routes']");
     page.click(&format!("a[href='#/try?token={token}']"));
     page.until(&format!(
@@ -246,7 +228,7 @@ fn hostile_names_errors_and_texts_of_plugins_stay_text() {
     gateway.prepare(&format!("{EVIL}#1"), [(EVIL, "")]);
     gateway.prepare("route#9#pre#1", [("versioned", word(EVIL))]);
     gateway.call(token, call("/"));
-    let mut page = console(&guarded);
+    let mut page = guarded.console();
     page.until_shown("Needs attention");
     page.until_shown(EVIL);
     for view in [
@@ -295,7 +277,7 @@ fn hostile_names_errors_and_texts_of_plugins_stay_text() {
 #[test]
 fn where_the_host_goes_away_the_page_says_so_and_asks_for_the_token_of_the_next() {
     let mut guarded = guarded();
-    let mut page = console(&guarded);
+    let mut page = guarded.console();
     page.click("a[href='#/host']");
     page.press("Drain");
     page.until("document.querySelector('dialog[open]')");
@@ -377,7 +359,7 @@ fn look(page: &mut Page, name: &str) {
 fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
     let guarded = guarded();
     let host = &guarded.host;
-    let mut page = at_the_door(&guarded);
+    let mut page = guarded.door();
     look(&mut page, "sign-in");
     page.type_text(TOKEN);
     page.key("Enter");
@@ -392,7 +374,9 @@ fn every_view_can_be_read_wide_and_narrow_light_and_dark_empty_and_full() {
         let name = format!("plugin-{number:02}");
         named(&name, "1.0.0").swap_in(&host.plugins().join(&name));
     }
-    version("0.1.0").swap_in(&host.plugins().join("versioned"));
+    version("0.1.0")
+        .http_routes(&["/version", "/greet/:name"])
+        .swap_in(&host.plugins().join("versioned"));
     wait_for("all serve", || {
         (get("/v1/plugins")
             .of(host)

@@ -20,7 +20,9 @@ use crate::support::{
 /// call behind it; one that is disabled; one in quarantine; one that cannot be read. A worker has died.
 fn something_of_everything() -> Host {
     let (host, directory, mut gateway, token) = serving();
-    version("0.2.0").swap_in(&directory);
+    version("0.2.0")
+        .http_routes(&["/version"])
+        .swap_in(&directory);
     until(&mut gateway, token, "0.2.0", "hello");
     version("0.3.0")
         .settings(json!({ "load": "fail" }))
@@ -230,6 +232,7 @@ fn the_host_with_something_of_everything_tells_of_all_of_it() {
     let plugin = &status["plugins"][2];
     assert_eq!(plugin["version"], "0.2.0");
     assert_eq!(plugin["previous"], "0.1.0");
+    assert_eq!(plugin["http_routes"][0]["state"], "not_listening");
     let outcomes: Vec<(&str, &str)> = plugin["history"]
         .as_array()
         .unwrap()

@@ -11,34 +11,24 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use serde_json::{Value, json};
-
 use crate::support::{
     Builder, Host,
     asking::{get as ask_host, post},
     http::free_address,
     plugin_host,
     service_client::connect,
-    versions::{Files, named, version},
+    versions::{named, version},
     wait_for,
 };
-
-/// A version that has these routes, all GET.
-fn with_routes(mut files: Files, routes: &[&str]) -> Files {
-    let routes: Vec<Value> = routes
-        .iter()
-        .map(|route| json!({ "route": route, "method": "GET" }))
-        .collect();
-    files.metadata["http_services"] = json!({ "driver": "axum", "routes": routes });
-    files
-}
 
 /// A host that serves `versioned` 0.1.0 with a route, and its plugin's directory.
 fn serving(builder: Builder) -> (Host, PathBuf, SocketAddr) {
     let address = free_address();
     let host = builder.flag("--http-listen", &address.to_string()).start();
     let directory = host.plugins().join("versioned");
-    with_routes(version("0.1.0"), &["/version"]).swap_in(&directory);
+    version("0.1.0")
+        .http_routes(&["/version"])
+        .swap_in(&directory);
     host.log_line(&["plugin loaded", "version=0.1.0"]);
     until(address, "/version", 200);
     (host, directory, address)
@@ -101,9 +91,13 @@ impl Load {
 fn routes_come_change_and_go_with_their_plugin() {
     let (host, directory, address) = serving(Host::builder());
     until(address, "/other", 404);
-    with_routes(version("0.2.0"), &["/version", "/other"]).swap_in(&directory);
+    version("0.2.0")
+        .http_routes(&["/version", "/other"])
+        .swap_in(&directory);
     assert_eq!(until(address, "/other", 200), "{\"version\":\"0.2.0\"}");
-    with_routes(version("0.3.0"), &["/other"]).swap_in(&directory);
+    version("0.3.0")
+        .http_routes(&["/other"])
+        .swap_in(&directory);
     until(address, "/version", 404);
     assert_eq!(until(address, "/other", 200), "{\"version\":\"0.3.0\"}");
     assert_eq!(post("/v1/plugins/versioned/disable").of(&host).status, 200);
@@ -118,7 +112,7 @@ fn routes_come_change_and_go_with_their_plugin() {
 fn a_route_that_another_plugin_serves_keeps_the_later_one_out_with_both_names() {
     let (host, directory, address) = serving(Host::builder());
     let rival = host.plugins().join("contender");
-    let claims = |number: &str, routes: &[&str]| with_routes(named("contender", number), routes);
+    let claims = |number: &str, routes: &[&str]| named("contender", number).http_routes(routes);
     claims("0.5.0", &["/mine", "/version"]).swap_in(&rival);
     let told = "its HTTP route GET /version is that of plugin versioned 0.1.0 already";
     host.log_line(&["ERROR", "contender 0.5.0", told]);
@@ -143,7 +137,9 @@ fn a_route_that_another_plugin_serves_keeps_the_later_one_out_with_both_names() 
     host.log_line(&["ERROR", "contender 0.8.0", told]);
     assert_eq!(until(address, "/mine", 200), "{\"version\":\"0.7.0\"}");
     // What is left behind may be taken.
-    with_routes(version("0.2.0"), &["/else/where"]).swap_in(&directory);
+    version("0.2.0")
+        .http_routes(&["/else/where"])
+        .swap_in(&directory);
     until(address, "/else/where", 200);
     let (code, _, complaint) = host.ask(&["upgrade", "contender"]);
     assert_eq!(code, 0, "{complaint}");
@@ -162,7 +158,9 @@ fn no_request_is_lost_while_a_plugin_is_upgraded_and_workers_are_replaced() {
     let load = Load::on(address);
     for number in 2..8 {
         let next = format!("0.{number}.0");
-        with_routes(version(&next), &["/version"]).swap_in(&directory);
+        version(&next)
+            .http_routes(&["/version"])
+            .swap_in(&directory);
         let expected = format!("{{\"version\":\"{next}\"}}");
         wait_for(&expected, || {
             (connect(address).get("/version").body() == expected).then_some(())

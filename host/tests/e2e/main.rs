@@ -61,6 +61,7 @@ mod http_client;
 mod http_client_bounds;
 mod http_services;
 mod http_services_changing;
+mod http_services_shown;
 mod installs;
 mod kept;
 mod kept_by_workers;

@@ -3,11 +3,16 @@
 
 use std::{fs, path::Path};
 
-use crate::support::{crates::NewCrate, plugin_host, with_environment};
+use tempfile::TempDir;
+
+use crate::support::{
+    Host, crates::NewCrate, get, http::free_address, plugin_host, service_client::connect,
+    with_environment,
+};
 
 /// What an author would do with a new crate, up to a library in a plugin directory.
 #[track_caller]
-fn is_a_good_crate(name: &str, template: &str) {
+fn is_a_good_crate(name: &str, template: &str) -> TempDir {
     let made = NewCrate::new(name, &["--template", template]);
     for arguments in [
         &["fmt", "--check"][..],
@@ -36,6 +41,18 @@ fn is_a_good_crate(name: &str, template: &str) {
     fs::copy(made.path().join("plugin.json"), place.join("plugin.json")).unwrap();
     let checked = plugin_host(&["check", plugins.path().to_str().unwrap()]);
     assert_eq!(checked.code, 0, "{checked:?}");
+    plugins
+}
+
+/// Drops a plugin into the directory of a host that runs, as an operator does.
+fn copy_in(plugins: &TempDir, name: &str, host: &Host) {
+    let (from, to) = (plugins.path().join(name), host.plugins().join(name));
+    fs::create_dir(&to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+    host.log_line(&["plugin loaded", name]);
 }
 
 #[test]
@@ -74,6 +91,54 @@ fn a_crate_that_limits_is_as_good_and_so_is_a_long_name() {
 #[test]
 fn a_crate_that_logs_is_as_good() {
     is_a_good_crate("access_log", "log");
+}
+
+#[test]
+fn a_crate_that_executes_what_operators_ask_for_is_as_good_and_does_it_in_a_plugin_directory() {
+    let plugins = is_a_good_crate("closable", "execute");
+    let host = Host::builder().start();
+    copy_in(&plugins, "closable", &host);
+    let (code, said, complaint) = host.ask(&["exec", "closable", "--label", "look"]);
+    assert_eq!((code, said.as_str()), (0, "closed=false\n"), "{complaint}");
+    let switch = [
+        "exec",
+        "closable",
+        "--label",
+        "switch",
+        "--set",
+        "closed=true",
+    ];
+    let (code, said, complaint) = host.ask(&switch);
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "was_closed=false\n"),
+        "{complaint}"
+    );
+    let mut gateway = host.gateway();
+    let token = gateway.prepare("route#1#pre#1", [("closable", "{}")]);
+    let stopped = gateway.call(token, get("/"));
+    assert!(format!("{stopped:?}").contains("503"), "{stopped:?}");
+}
+
+#[test]
+fn a_crate_that_serves_http_clients_is_as_good_and_answers_them_from_a_plugin_directory() {
+    let plugins = is_a_good_crate("notes", "http-service");
+    let address = free_address();
+    let host = Host::builder()
+        .flag("--http-listen", &address.to_string())
+        .start();
+    copy_in(&plugins, "notes", &host);
+    let mut client = connect(address);
+    let written = client.ask("PUT", "/notes/shopping", &[], b"milk");
+    assert_eq!(written.code(), 201);
+    assert_eq!(client.get("/notes/shopping").body(), "milk");
+    let long = vec![b'x'; (64 << 10) + 1];
+    assert_eq!(
+        connect(address)
+            .ask("PUT", "/notes/long", &[], &long)
+            .code(),
+        413
+    );
 }
 
 #[test]

@@ -66,11 +66,11 @@ pub fn execution(label: &str) -> Execution {
 /// Something to execute: see [`execution`].
 #[derive(Debug, Clone)]
 pub struct Execution {
-    label: String,
-    values: BTreeMap<String, Value>,
-    timeout: Option<Duration>,
-    cancelled: Option<Duration>,
-    request: Option<ClientRequest>,
+    pub(super) label: String,
+    pub(super) values: BTreeMap<String, Value>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) cancelled: Option<Duration>,
+    pub(super) request: Option<ClientRequest>,
     parameters: Vec<OwnedField>,
 }
 
@@ -124,10 +124,10 @@ impl Execution {
 /// What came of an [`Execution`].
 #[derive(Debug, Clone)]
 pub struct Executed {
-    values: BTreeMap<String, Value>,
-    failure: Option<String>,
-    reply: Option<ClientResponse>,
-    took: Duration,
+    pub(super) values: BTreeMap<String, Value>,
+    pub(super) failure: Option<String>,
+    pub(super) reply: Option<ClientResponse>,
+    pub(super) took: Duration,
 }
 
 impl Executed {
@@ -178,7 +178,7 @@ impl Executed {
         }
     }
 
-    /// The time that passed on the test's clock.
+    /// The time that passed on the test's clock; in a real host, the real one.
     pub fn took(&self) -> Duration {
         self.took
     }

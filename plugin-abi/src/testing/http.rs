@@ -1,8 +1,11 @@
-//! Just enough of HTTP/1.1 to send one request to the development gateway and read its answer.
+//! Just enough of HTTP/1.1 to send one request to the development gateway, or to a host's listener for
+//! services, and read its answer.
 
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
 };
 
@@ -13,8 +16,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Sends a request on a connection of its own and reads the whole answer.
 pub(super) fn exchange(address: SocketAddr, request: &ClientRequest) -> io::Result<ClientResponse> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    exchange_on(stream, request)
+}
+
+/// The same over a Unix socket.
+pub(super) fn exchange_at(socket: &Path, request: &ClientRequest) -> io::Result<ClientResponse> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange_on(stream, request)
+}
+
+fn exchange_on(
+    mut stream: impl Read + Write,
+    request: &ClientRequest,
+) -> io::Result<ClientResponse> {
     let mut sent = format!("{} {} HTTP/1.1\r\n", request.method, request.raw).into_bytes();
     for header in &request.headers {
         for part in [&header.name, &b": "[..], header.value(), b"\r\n"] {

@@ -20,13 +20,21 @@ use std::{
 
 use serde_json::Value;
 
-use super::{client_request::ClientRequest, get, http, response::ClientResponse};
+use super::{
+    client_request::ClientRequest,
+    execution::{Executed, Execution},
+    get, http,
+    response::ClientResponse,
+};
 
 /// How long the host may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether it has.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// What is in front of the directory in which the gateway's host can be asked.
+const RUNTIME_DIR: &str = " --runtime-dir ";
 
 /// The variable that names the program.
 const PROGRAM: &str = "PLUGIN_HOST";
@@ -45,6 +53,9 @@ const PROGRAM: &str = "PLUGIN_HOST";
 #[derive(Debug)]
 pub struct RealHost {
     scratch: Scratch,
+    program: PathBuf,
+    /// The plugin's name, where its `plugin.json` says one.
+    plugin: Option<String>,
     process: Child,
     address: SocketAddr,
 }
@@ -85,6 +96,75 @@ impl RealHost {
         match http::exchange(self.address, request) {
             Ok(response) => response,
             Err(error) => panic!("the gateway does not answer: {error}"),
+        }
+    }
+
+    /// Sends a request to the host's listener for [HTTP services](crate::service), as their clients do.
+    ///
+    /// # Panics
+    /// There is no answer; the plugin's `plugin.json` has no `http_services`, or the host was given an
+    /// address for them.
+    #[track_caller]
+    pub fn service(&self, request: &ClientRequest) -> ClientResponse {
+        match http::exchange_at(&self.scratch.services(), request) {
+            Ok(response) => response,
+            Err(error) => panic!("nobody answers for HTTP services: {error}"),
+        }
+    }
+
+    /// Has the plugin execute something, as `plugin-host exec` does.
+    ///
+    /// # Panics
+    /// It is an HTTP client's (for which there is [`RealHost::service`]) or to be cancelled, the plugin
+    /// has no `plugin.json`, or the host is not ready within 30 s.
+    #[track_caller]
+    pub fn execute(&self, execution: &Execution) -> Executed {
+        assert!(
+            execution.request.is_none() && execution.cancelled.is_none(),
+            "an operator asks here: HTTP clients do with `service`, and nobody goes away"
+        );
+        let Some(plugin) = &self.plugin else {
+            panic!("the plugin has no plugin.json, and so no name by which to ask it");
+        };
+        // Where the gateway says its host can be found.
+        let said = self.log_line(RUNTIME_DIR);
+        let (_, runtime_dir) = said.split_once(RUNTIME_DIR).unwrap_or_default();
+        let ask = |command: &mut Command| {
+            let asked = command
+                .args([RUNTIME_DIR.trim(), runtime_dir.trim()])
+                .stdin(Stdio::null())
+                .output();
+            match asked {
+                Ok(answer) => answer,
+                Err(error) => panic!("cannot start {}: {error}", self.program.display()),
+            }
+        };
+        let ready = ask(Command::new(&self.program).args(["wait-ready", "--timeout=30"]));
+        assert!(
+            ready.status.success(),
+            "the host is not ready: {}",
+            String::from_utf8_lossy(&ready.stderr)
+        );
+        let began = Instant::now();
+        let mut command = Command::new(&self.program);
+        command.args(["exec", "--json", plugin, "--label", &execution.label]);
+        for (name, value) in &execution.values {
+            command.args(["--set".to_owned(), format!("{name}={value}")]);
+        }
+        if let Some(timeout) = execution.timeout {
+            command.args(["--timeout".to_owned(), format!("{}ms", timeout.as_millis())]);
+        }
+        let answer = ask(&mut command);
+        let values = serde_json::from_slice::<Value>(&answer.stdout)
+            .ok()
+            .and_then(|mut said| serde_json::from_value(said["values"].take()).ok())
+            .unwrap_or_default();
+        let failure = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+        Executed {
+            values,
+            failure: (!answer.status.success()).then_some(failure),
+            reply: None,
+            took: began.elapsed(),
         }
     }
 
@@ -133,7 +213,8 @@ impl Builder {
         self
     }
 
-    /// A further argument for `plugin-host run`, such as `--call-budget=1s`.
+    /// A further argument for `plugin-host run`, such as `--call-budget=1s`. Where the plugin has HTTP
+    /// services, [`RealHost::service`] reaches them without one.
     #[must_use]
     pub fn run_argument(mut self, argument: impl Into<OsString>) -> Self {
         self.run_arguments.push(argument.into());
@@ -150,7 +231,20 @@ impl Builder {
         let program = program();
         let scratch = Scratch::new();
         let path = &scratch.0;
-        install(&self.crate_directory, &path.join("plugins"));
+        let metadata = install(&self.crate_directory, &path.join("plugins"));
+        let mut run_arguments = self.run_arguments;
+        let has_address = |argument: &OsString| {
+            let argument = argument.to_string_lossy();
+            argument.split('=').next() == Some("--http-listen")
+        };
+        let has_services = metadata
+            .as_ref()
+            .is_some_and(|it| it["http_services"].is_object());
+        if has_services && !run_arguments.iter().any(has_address) {
+            let mut listen = OsString::from("--http-listen=unix:");
+            listen.push(scratch.services());
+            run_arguments.push(listen);
+        }
         let routes = self.crate_directory.join("apisix.yaml");
         let written = match &self.routes {
             Some(text) => fs::write(path.join("apisix.yaml"), text).map(|()| 0),
@@ -170,7 +264,7 @@ impl Builder {
                 .arg("--plugin-dir")
                 .arg(path.join("plugins"))
                 .args(["--listen=127.0.0.1:0", "--print-calls", "--"])
-                .args(&self.run_arguments)
+                .args(&run_arguments)
                 // What it leaves when it is killed goes with the directory.
                 .env("TMPDIR", path)
                 .env("NO_COLOR", "1")
@@ -186,6 +280,8 @@ impl Builder {
         match scratch.wait_for_address(&mut process) {
             Ok(address) => RealHost {
                 scratch,
+                plugin: metadata.and_then(|it| it["name"].as_str().map(str::to_owned)),
+                program,
                 process,
                 address,
             },
@@ -224,25 +320,26 @@ fn program() -> PathBuf {
     }
 }
 
-/// Builds the library and puts it where a host looks for it.
+/// Builds the library and puts it where a host looks for it; what its `plugin.json` says, where it has
+/// one.
 #[track_caller]
-fn install(crate_directory: &Path, plugins: &Path) {
+fn install(crate_directory: &Path, plugins: &Path) -> Option<Value> {
     let library = build(crate_directory);
     let metadata = crate_directory.join("plugin.json");
-    let name = fs::read(&metadata).ok().map(|text| {
-        let metadata: Value = match serde_json::from_slice(&text) {
-            Ok(metadata) => metadata,
-            Err(error) => panic!("{}: {error}", metadata.display()),
-        };
-        metadata["name"].as_str().unwrap_or_default().to_owned()
-    });
-    let directory = match &name {
-        Some(name) => plugins.join(name),
+    let said: Option<Value> =
+        fs::read(&metadata)
+            .ok()
+            .map(|text| match serde_json::from_slice(&text) {
+                Ok(said) => said,
+                Err(error) => panic!("{}: {error}", metadata.display()),
+            });
+    let directory = match &said {
+        Some(said) => plugins.join(said["name"].as_str().unwrap_or_default()),
         None => plugins.to_owned(),
     };
     let put = || -> io::Result<()> {
         fs::create_dir_all(&directory)?;
-        if name.is_some() {
+        if said.is_some() {
             fs::copy(&metadata, directory.join("plugin.json"))?;
         }
         let file = library.file_name().unwrap_or_default();
@@ -255,6 +352,7 @@ fn install(crate_directory: &Path, plugins: &Path) {
             directory.display()
         );
     }
+    said
 }
 
 /// Builds a crate's library, as cargo does without `--release`, and says where it is.
@@ -318,6 +416,11 @@ impl Scratch {
                 Err(error) => panic!("cannot create {}: {error}", path.display()),
             }
         }
+    }
+
+    /// Where HTTP services are served.
+    fn services(&self) -> PathBuf {
+        self.0.join("services")
     }
 
     fn log(&self) -> String {

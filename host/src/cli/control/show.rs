@@ -37,6 +37,7 @@ pub(super) fn status(status: &Value, paint: Paint) -> String {
         host["calls_lost"],
         host["replacements"]
     );
+    shown.push_str(&http_listener(status, paint));
     if let Some(reason) = status["unknown"].as_str() {
         let _ = writeln!(shown, "nothing is known of plugins: {}", escaped(reason));
         return shown;
@@ -107,6 +108,21 @@ pub(super) fn status(status: &Value, paint: Paint) -> String {
     shown
 }
 
+/// Where the HTTP routes of plugins are served; nothing where there is neither a listener nor a route.
+fn http_listener(status: &Value, paint: Paint) -> String {
+    let mut plugins = list_of(status, "plugins").iter();
+    let has_routes = plugins.any(|plugin| !list_of(plugin, "http_routes").is_empty());
+    match status["host"]["http_listen"].as_str() {
+        Some(address) => format!("HTTP services on {}\n", escaped(address)),
+        None if has_routes => format!(
+            "HTTP services: {}; plugins have HTTP routes, and nobody can ask for them: start the host \
+             with --http-listen\n",
+            paint.bad("no listener")
+        ),
+        None => String::new(),
+    }
+}
+
 /// Each plugin with all that is known of it.
 pub(super) fn plugins(status: &Value, paint: Paint) -> String {
     list_of(status, "plugins")
@@ -158,6 +174,9 @@ fn plugin(shown: &mut String, plugin: &Value, paint: Paint) {
         let _ = writeln!(shown, "  digest {}", text(plugin, "digest"));
     }
     shown.push_str(&signature(&plugin["signature"], paint));
+    for route in list_of(plugin, "http_routes") {
+        shown.push_str(&http_route(route, paint));
+    }
     let failure = &plugin["last_failure"];
     if failure.is_object() {
         let _ = writeln!(
@@ -180,6 +199,34 @@ fn plugin(shown: &mut String, plugin: &Value, paint: Paint) {
             escaped(error)
         );
     }
+}
+
+/// A route of its HTTP services.
+fn http_route(route: &Value, paint: Paint) -> String {
+    let mut shown = match route["method"].as_str() {
+        Some(method) => format!("  HTTP {}", escaped(method)),
+        None => "  HTTP, any method,".to_owned(),
+    };
+    let _ = write!(shown, " {}", text(route, "route"));
+    if let Some(label) = route["label"].as_str().filter(|label| !label.is_empty()) {
+        let _ = write!(shown, " (label {})", escaped(label));
+    }
+    let _ = match (text(route, "state").as_str(), route["reason"].as_str()) {
+        ("served", _) => write!(
+            shown,
+            ": {} by generation {}",
+            paint.good("served"),
+            route["generation"]
+        ),
+        (state, reason) => write!(
+            shown,
+            ": {} ({}){}",
+            paint.bad(&state.replace('_', " ")),
+            text(route, "version"),
+            reason.map_or(String::new(), |reason| format!(", {}", escaped(reason)))
+        ),
+    };
+    shown + "\n"
 }
 
 /// Who vouches for it; nothing where the host does not look.
@@ -221,6 +268,12 @@ pub(super) fn list(status: &Value, paint: Paint) -> String {
     if are_judged {
         header.push("SIGNATURE");
     }
+    let have_routes = list_of(status, "plugins")
+        .iter()
+        .any(|plugin| !list_of(plugin, "http_routes").is_empty());
+    if have_routes {
+        header.push("HTTP");
+    }
     let mut table = table(&header);
     for plugin in list_of(status, "plugins") {
         let digest = text(plugin, "digest");
@@ -246,6 +299,9 @@ pub(super) fn list(status: &Value, paint: Paint) -> String {
                 _ => paint.bad(&text(&plugin["signature"], "state")),
             });
         }
+        if have_routes {
+            row.push(http_routes(list_of(plugin, "http_routes"), paint));
+        }
         table.add_row(row);
     }
     let mut shown = match list_of(status, "plugins").is_empty() {
@@ -265,6 +321,18 @@ pub(super) fn list(status: &Value, paint: Paint) -> String {
     }
     shown.push_str(&problems(status, paint));
     shown
+}
+
+/// How many HTTP routes are served, and how many are not.
+fn http_routes(routes: &[Value], paint: Paint) -> String {
+    let served = |route: &&Value| route["state"] == "served";
+    let served = routes.iter().filter(served).count();
+    match (served, routes.len() - served) {
+        (0, 0) => "-".to_owned(),
+        (served, 0) => served.to_string(),
+        (0, not) => paint.bad(&format!("{not} not served")),
+        (served, not) => format!("{served}, {}", paint.bad(&format!("{not} not served"))),
+    }
 }
 
 fn problems(status: &Value, paint: Paint) -> String {

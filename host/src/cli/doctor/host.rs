@@ -59,6 +59,7 @@ pub(super) async fn look(host: &Running, report: &mut Report) -> Option<Value> {
     };
     readiness(&status, report);
     plugins(&status, report);
+    http_routes(&status, report);
     plugin_directory(&status["host"], report);
     routes(&status, report);
     crashes(&host.target, report).await;
@@ -343,6 +344,81 @@ fn threads(status: &Value, report: &mut Report) {
             ],
         );
     }
+}
+
+/// HTTP routes of plugins that nobody can ask for. Why a version was refused for a route is told with it.
+fn http_routes(status: &Value, report: &mut Report) {
+    let listen = status["host"]["http_listen"].as_str();
+    let routes: Vec<(&Value, &Value)> = list(&status["plugins"])
+        .iter()
+        .flat_map(|plugin| {
+            let routes = list(&plugin["http_routes"]).iter();
+            routes.map(move |route| (plugin, route))
+        })
+        .collect();
+    let silent: Vec<String> = routes
+        .iter()
+        .filter(|(_, route)| route["state"] == "not_listening")
+        .map(|(plugin, route)| {
+            let method = route["method"].as_str().unwrap_or("any method");
+            let (name, route) = (text(&plugin["name"]), text(&route["route"]));
+            format!("{method} {route} of {name}")
+        })
+        .collect();
+    if !silent.is_empty() {
+        report.warning(
+            Area::Plugins,
+            "http-listener",
+            format!(
+                "plugins have HTTP routes, and the host has no listener for them: {}",
+                shortened(&silent)
+            ),
+            [
+                "nobody can ask for them; the plugins' other work goes on",
+                "start the host with --http-listen IP:PORT or unix:/PATH, where they are wanted",
+            ],
+        );
+    }
+    for (plugin, route) in &routes {
+        let is_of_serving = route["version"] == plugin["serving"];
+        if route["state"] == "refused" && is_of_serving {
+            report.problem(
+                Area::Plugins,
+                "http-route",
+                format!(
+                    "{} {}: {}",
+                    text(&plugin["name"]),
+                    text(&route["version"]),
+                    text(&route["reason"])
+                ),
+                [
+                    "requests for it reach the other plugin",
+                    "change what is claimed twice in one plugin.json, or unload one of the plugins",
+                ],
+            );
+        }
+    }
+    if let (Some(address), false) = (listen, routes.is_empty()) {
+        let served = routes
+            .iter()
+            .filter(|(_, route)| route["state"] == "served");
+        let found = format!(
+            "{} HTTP routes are served on {}",
+            served.count(),
+            output_of(address)
+        );
+        report.good(Area::Plugins, "http-listener", found);
+    }
+}
+
+/// The first few of many.
+fn shortened(all: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut shown = all[..all.len().min(SHOWN)].join(", ");
+    if all.len() > SHOWN {
+        shown += &format!(" and {} more", all.len() - SHOWN);
+    }
+    shown
 }
 
 /// Whether whoever runs the plugins may read their directory.

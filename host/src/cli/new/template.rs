@@ -21,6 +21,10 @@ pub(super) enum Template {
     Limit,
     /// Logs each response with its request
     Log,
+    /// Does what an operator asks for with plugin-host exec: closes its routes, and opens them
+    Execute,
+    /// Serves HTTP clients of its own, at routes in plugin.json
+    HttpService,
 }
 
 /// The files of one template; the others are common to all.
@@ -61,7 +65,8 @@ impl Template {
                 .replace("MyPlugin", &names.ty)
                 .replace("@description@", &description)
                 .replace("@plugin-abi@", plugin_abi)
-                .replace("@try@", self.try_it())
+                .replace("@dev@", self.dev_arguments())
+                .replace("@try@", &self.try_it(names))
         };
         [
             ("Cargo.toml", file!("common", "/Cargo.toml.in")),
@@ -77,15 +82,33 @@ impl Template {
         .into()
     }
 
-    /// A path with which one sees what it does.
-    pub(super) fn try_it(self) -> &'static str {
+    /// What `plugin-host dev DIR` is told beside the directory.
+    pub(super) fn dev_arguments(self) -> &'static str {
         match self {
+            Self::HttpService => " -- --http-listen 127.0.0.1:8080",
+            _ => "",
+        }
+    }
+
+    /// A command with which one sees what it does.
+    pub(super) fn try_it(self, names: &Names) -> String {
+        let path = match self {
             Self::Default => "/hello",
             Self::Stop => "/shop/cart",
             Self::RewriteRequest => "/api/orders?token=secret&q=1",
             Self::RewriteResponse => "/old/page",
             Self::Authenticate | Self::Limit | Self::Log => "/",
-        }
+            Self::Execute => {
+                return format!(
+                    "plugin-host exec {} --label switch --set closed=true --runtime-dir DIR   # which `dev` says",
+                    names.package
+                );
+            }
+            Self::HttpService => {
+                return "curl -i -X PUT -d milk http://127.0.0.1:8080/notes/shopping".to_owned();
+            }
+        };
+        format!("curl -i 'http://127.0.0.1:9080{path}'")
     }
 
     fn own(self) -> Files {
@@ -97,6 +120,8 @@ impl Template {
             Self::Authenticate => files!("authenticate"),
             Self::Limit => files!("limit"),
             Self::Log => files!("log"),
+            Self::Execute => files!("execute"),
+            Self::HttpService => files!("http-service"),
         }
     }
 }

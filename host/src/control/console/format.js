@@ -66,6 +66,8 @@ const KINDS = {
   refused: "bad",
   quarantined: "bad",
   disabled: "off",
+  not_listening: "warn",
+  other_version: "off",
   unloaded: "off",
   changed: "info",
   stopped: "info",
@@ -76,7 +78,7 @@ const KINDS = {
 
 /** A state: a word with a mark, so that colour alone says nothing. */
 export function badge(state) {
-  return h("span", { class: `badge ${KINDS[state] ?? "off"}` }, String(state).replace("_", " "));
+  return h("span", { class: `badge ${KINDS[state] ?? "off"}` }, String(state).replaceAll("_", " "));
 }
 
 /** A digest, short. */

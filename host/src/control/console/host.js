@@ -54,6 +54,7 @@ export function host(root) {
             ["Plugin directory", state ? h("code", {}, state.host.plugin_dir) : null],
             ["Control address", state?.host.control_listen],
             ["Probes and scrapes", state?.host.telemetry_listen],
+            ["HTTP services", state?.host.http_listen],
             ["Renewals", overview.renewals],
             ["Connections cut", overview.connections_cut],
             ["Threads for blocking plugins", state?.pool ? `${state.pool.running} of ${state.pool.threads} in use, ${state.pool.stuck} past their time` : null],

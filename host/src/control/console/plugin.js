@@ -53,6 +53,7 @@ export function plugin(root, name) {
       generations,
       plugins.map((plugin) => version(plugin, plugins.length > 1, isSetAside)),
       draining(state),
+      services(plugins),
     );
     const tries = plugins.flatMap((plugin) => plugin.history);
     tries.sort((one, other) => (one.at < other.at ? 1 : -1));
@@ -117,6 +118,31 @@ export function plugin(root, name) {
         ["Where it fails", plugin.failure_policy],
         ["Held a loop up", plugin.stalls > 0 ? `${plugin.stalls} times` : null],
       ]),
+    );
+  }
+
+  function services(plugins) {
+    const of = plugins.flatMap((plugin) => plugin.http_routes);
+    if (of.length === 0) return null;
+    const listen = live.status.host.http_listen;
+    return section(
+      `HTTP services (${count(of.length)})`,
+      listen
+        ? h("p", { class: "hint" }, "Served on ", h("code", {}, listen))
+        : h("p", { class: "callout warn" }, "The host has no listener for them: nobody can ask. Start it with --http-listen."),
+      table(
+        "Routes of its HTTP services",
+        [["Route"], ["Method"], ["Label"], ["State"], ["Version"], ["Generation", "number"], ["Reason", "wide"]],
+        of.map((it) => [
+          h("code", {}, it.route),
+          it.method ?? "any",
+          it.label || "–",
+          badge(it.state),
+          it.version,
+          it.generation ?? "–",
+          it.reason ?? "–",
+        ]),
+      ),
     );
   }
 

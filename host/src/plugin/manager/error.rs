@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    http_services::table::RouteTaken,
+    http_services::table::{RouteTaken, RoutesTaken},
     plugin::{
         library::LibraryError,
         metadata::PluginName,
@@ -39,6 +39,14 @@ impl LoadError {
     /// Whether it is only an operator who keeps it from loading.
     pub fn is_disabled(&self) -> bool {
         matches!(self.cause, LoadErrorCause::Disabled(_))
+    }
+
+    /// Its HTTP routes that are other plugins'.
+    pub(super) fn routes_taken(&self) -> &[RouteTaken] {
+        match &self.cause {
+            LoadErrorCause::RoutesTaken(RoutesTaken(taken)) => taken,
+            _ => &[],
+        }
     }
 
     /// Whether it was known before anything was tried: it is disabled, or in quarantine.
@@ -84,9 +92,9 @@ pub enum LoadErrorCause {
     /// An operator has taken the plugin out of service.
     #[error("an operator has disabled it: `plugin-host enable {0}` lets it serve")]
     Disabled(PluginName),
-    /// Another plugin serves one of its HTTP routes: the operator's to settle.
+    /// Other plugins serve some of its HTTP routes: the operator's to settle.
     #[error(transparent)]
-    RouteTaken(#[from] RouteTaken),
+    RoutesTaken(#[from] RoutesTaken),
     /// Configurations that work now would not with it: the operator decides.
     #[error("{}", vetoed(.0))]
     Vetoed(Vec<RefusedRoute>),

@@ -12,9 +12,11 @@ use utoipa::ToSchema;
 use super::{
     Manager,
     retired::{DrainingGeneration, RetiredCounts},
+    service_routes::ServiceRoute,
     slot::Given,
 };
 use crate::{
+    http_services::table::Standing,
     pipeline::pool::PoolUse,
     plugin::{
         disabled::DisabledPlugin,
@@ -174,6 +176,8 @@ pub struct PluginStatus {
     pub stalls: u64,
     /// Live configurations of routes that what serves has parsed.
     pub configurations: u64,
+    /// The routes of its HTTP services: of what serves, and those for which the last try was refused.
+    pub http_routes: Vec<ServiceRoute>,
     /// What became of the calls of what serves, since it was loaded by this worker.
     pub calls: CallCounts,
     /// How long these calls took; absent where nothing serves.
@@ -244,13 +248,14 @@ impl Manager {
     pub fn status(&self) -> Status {
         let snapshot = self.registry.current();
         let configurations = self.configurations();
+        let standing = self.standing.of(&snapshot);
         let (closed_routes, more_closed_routes) = ClosedRoute::shown_of(&self.compiler);
         let slots = self.slots.lock();
         let plugins = slots
             .iter()
             .map(|(place, slot)| {
                 let given = slot.given.lock();
-                PluginStatus::of(place.clone(), &given, &snapshot, &configurations)
+                PluginStatus::of(place.clone(), &given, &snapshot, &standing, &configurations)
             })
             .collect();
         Status {
@@ -320,6 +325,7 @@ impl PluginStatus {
         place: PathBuf,
         given: &Given,
         snapshot: &Snapshot,
+        standing: &Standing,
         configurations: &HashMap<u64, u64>,
     ) -> Self {
         let serving = given.serving.as_deref();
@@ -361,6 +367,7 @@ impl PluginStatus {
             configurations: serving
                 .and_then(|generation| configurations.get(&generation.number()).copied())
                 .unwrap_or(0),
+            http_routes: ServiceRoute::all_of(given, snapshot, standing),
             calls: calls.unwrap_or_default(),
             duration,
             last_failure: serving.and_then(Generation::last_failure),

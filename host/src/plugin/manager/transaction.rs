@@ -10,11 +10,11 @@ use super::{
     slot::{Slot, Stored},
 };
 use crate::{
-    http_services::table::{self, RouteTaken},
+    http_services::table::{self, RoutesTaken},
     plugin::{
         discovery::Candidate,
         event::EventKind,
-        kept::Attempt,
+        kept::{Attempt, RefusedRoute},
         metadata::PluginName,
         registry::{Generation, cut},
     },
@@ -107,6 +107,7 @@ impl Manager {
                 .as_ref()
                 .err()
                 .map(|error| cut(error.to_string(), MAX_REASON_BYTES)),
+            refused_routes: loaded.as_ref().err().map_or(Vec::new(), refused_routes),
         });
         let generation = loaded?;
         given.serving = Some(Arc::clone(&generation));
@@ -168,7 +169,7 @@ impl Manager {
         generation: &Arc<Generation>,
         old: Option<&Arc<Generation>>,
         awaited: Option<&PluginName>,
-    ) -> Result<(), RouteTaken> {
+    ) -> Result<(), RoutesTaken> {
         let mut checked = Ok(());
         self.swap(|snapshot| {
             checked = table::check(snapshot, &generation.origin().metadata);
@@ -222,4 +223,18 @@ impl Manager {
             tracing::warn!("chains are still being compiled: some plugin takes its time to parse");
         }
     }
+}
+
+/// The HTTP routes for which a try was refused, with who has them.
+fn refused_routes(error: &LoadError) -> Vec<RefusedRoute> {
+    let taken = error.routes_taken().iter();
+    taken
+        .map(|taken| RefusedRoute {
+            method: taken.route.method.as_ref().map(ToString::to_string),
+            route: taken.route.pattern.as_str().to_owned(),
+            label: taken.route.label.clone(),
+            taken_by: taken.by.clone(),
+            reason: taken.to_string(),
+        })
+        .collect()
 }

@@ -63,6 +63,8 @@ pub(super) struct HostFacts {
     control_listen: Option<String>,
     /// The address for probes and scrapes, where there is one.
     telemetry_listen: Option<String>,
+    /// The address of the plugins' HTTP services, where there is one.
+    http_listen: Option<String>,
     /// The process of the worker that serves; none for the moment between two.
     worker: Option<i32>,
     /// When that worker was started, in UTC.
@@ -161,6 +163,11 @@ impl Api {
             plugin_dir: config.plugin_dir.display().to_string(),
             control_listen: config.control.listen.map(|address| address.to_string()),
             telemetry_listen: config.control.telemetry.map(|address| address.to_string()),
+            http_listen: config
+                .http_services
+                .listen
+                .as_ref()
+                .map(ToString::to_string),
             worker: serving.map(|worker| worker.pid),
             worker_since: serving.map(|worker| worker.since.clone()),
             connections: overview.connections,

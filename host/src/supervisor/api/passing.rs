@@ -25,6 +25,7 @@ use crate::{
         worker::PutAside,
     },
     crash::Culprit,
+    listen::short_path::ShortPath,
     plugin::{disabled::DisabledPlugin, manager::utc, metadata::PluginName},
 };
 
@@ -260,11 +261,12 @@ pub(super) async fn converse(
 pub(super) async fn connect(path: &Path) -> io::Result<UnixStream> {
     const TRIES: u32 = 100;
     const PAUSE: Duration = Duration::from_millis(20);
+    let path = ShortPath::of(path)?;
     for _ in 1..TRIES {
-        if let Ok(stream) = UnixStream::connect(path).await {
+        if let Ok(stream) = UnixStream::connect(path.as_path()).await {
             return Ok(stream);
         }
         tokio::time::sleep(PAUSE).await;
     }
-    UnixStream::connect(path).await
+    UnixStream::connect(path.as_path()).await
 }

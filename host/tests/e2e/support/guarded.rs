@@ -4,7 +4,11 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf};
 
 use tempfile::TempDir;
 
-use super::{Builder, Host, asking::free_address};
+use super::{
+    Builder, Host,
+    asking::{free_address, get},
+    browser::Page,
+};
 
 pub(crate) const TOKEN: &str = "correct-horse-battery-staple";
 
@@ -13,6 +17,27 @@ pub(crate) struct Guarded {
     pub(crate) address: SocketAddr,
     pub(crate) file: PathBuf,
     _directory: TempDir,
+}
+
+impl Guarded {
+    /// The console, before anybody has signed in.
+    pub(crate) fn door(&self) -> Page {
+        // It listens a moment after it has been started.
+        get("/healthz").at(self.address);
+        let mut page = Page::new();
+        page.open(&format!("http://{}/", self.address));
+        page.until("document.activeElement.id === 'token'");
+        page
+    }
+
+    /// The console, signed in.
+    pub(crate) fn console(&self) -> Page {
+        let mut page = self.door();
+        page.type_text(TOKEN);
+        page.key("Enter");
+        page.until_shown("Ready");
+        page
+    }
 }
 
 pub(crate) fn token_file(text: &str, mode: u32) -> (TempDir, PathBuf) {

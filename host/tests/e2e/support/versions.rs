@@ -77,6 +77,16 @@ impl Files {
         self
     }
 
+    /// With HTTP routes in `plugin.json`, all GET.
+    pub(crate) fn http_routes(mut self, routes: &[&str]) -> Self {
+        let routes: Vec<Value> = routes
+            .iter()
+            .map(|route| json!({ "route": route, "method": "GET" }))
+            .collect();
+        self.metadata["http_services"] = json!({ "driver": "axum", "routes": routes });
+        self
+    }
+
     /// Writes both files into a directory, over what is there.
     pub(crate) fn write(&self, directory: &Path) {
         fs::create_dir_all(directory).unwrap();
