@@ -302,12 +302,14 @@ async fn rollback(
     State(desk): State<Desk>,
     Named(plugin): Named,
     Query(force): Query<Force>,
+    headers: HeaderMap,
 ) -> Result<Json<RolledBack>, Refused> {
-    let vetoes = force.vetoes();
+    let (vetoes, by) = (force.vetoes(), asked_by(&headers));
     let rolled_back = desk
         .ask(|done| Request::Rollback {
             plugin,
             vetoes,
+            by,
             done,
         })
         .await?;

@@ -28,6 +28,8 @@ pub enum Request {
         plugin: String,
         /// Whether live configurations may be lost.
         vetoes: Vetoes,
+        /// Who asked.
+        by: String,
         /// The version that serves now, or why not.
         done: oneshot::Sender<Result<String, RollbackError>>,
     },
@@ -182,9 +184,10 @@ impl Keeper {
             Request::Rollback {
                 plugin,
                 vetoes,
+                by,
                 done,
             } => {
-                let rolled_back = self.manager.rollback(&plugin, vetoes).await;
+                let rolled_back = self.manager.rollback(&plugin, vetoes, Some(by)).await;
                 let _ = done.send(rolled_back.map(|generation| format!("{generation:?}")));
             }
             Request::Unblock { plugin, done } => {

@@ -8,13 +8,14 @@ mod command;
 mod news;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     thread,
 };
 
 use parking_lot::{Condvar, Mutex};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     config::{
@@ -22,7 +23,7 @@ use crate::{
         hooks::{Hook, HooksConfig, Target},
     },
     http_client::{self, HttpClient},
-    plugin::event::PluginEvent,
+    plugin::event::{EventKind, PluginEvent},
 };
 use news::News;
 
@@ -55,8 +56,28 @@ struct State {
     /// Plugins whose hooks run.
     busy: HashSet<Option<String>>,
     threads: usize,
-    lost: u64,
+    counts: BTreeMap<EventKind, Counts>,
     has_ended: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    done: u64,
+    failed: u64,
+    lost: u64,
+}
+
+/// What became of events of one kind, since this program began.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct HookCounts {
+    /// The kind.
+    pub event: String,
+    /// Hooks that have run.
+    pub done: u64,
+    /// Hooks that have failed, or taken too long.
+    pub failed: u64,
+    /// Events that no hook has heard of, because too many waited.
+    pub lost: u64,
 }
 
 /// Which host it is, for those who hear of several.
@@ -104,11 +125,12 @@ impl Hooks {
             return;
         }
         if state.waiting.len() >= MAX_WAITING {
-            state.lost += 1;
+            state.counts.entry(event.event).or_default().lost += 1;
+            let lost: u64 = state.counts.values().map(|counts| counts.lost).sum();
             tracing::error!(
                 event = event.event.name(),
                 plugin = event.plugin,
-                lost = state.lost,
+                lost,
                 "no hook hears of an event: {MAX_WAITING} wait already"
             );
             return;
@@ -133,6 +155,24 @@ impl Hooks {
 }
 
 impl Hooks {
+    /// What became of the events that somebody wants to hear of, by kind.
+    pub(super) fn counts(&self) -> Vec<HookCounts> {
+        let state = self.0.state.lock();
+        let heard = EventKind::ALL.into_iter();
+        let heard = heard.filter(|event| self.0.config.of(*event).next().is_some());
+        heard
+            .map(|event| {
+                let counts = state.counts.get(&event).copied().unwrap_or_default();
+                HookCounts {
+                    event: event.name().to_owned(),
+                    done: counts.done,
+                    failed: counts.failed,
+                    lost: counts.lost,
+                }
+            })
+            .collect()
+    }
+
     /// Says what no hook will hear of, since this program ends.
     pub(super) fn take_leave(&self) {
         let state = self.0.state.lock();
@@ -191,6 +231,14 @@ impl Shared {
             },
         };
         let (name, plugin) = (event.event.name(), event.plugin.as_deref());
+        {
+            let mut state = self.state.lock();
+            let counts = state.counts.entry(event.event).or_default();
+            match ran {
+                Ok(()) => counts.done += 1,
+                Err(_) => counts.failed += 1,
+            }
+        }
         match ran {
             Ok(()) => tracing::debug!(hook = hook.flag, event = name, plugin, "a hook has run"),
             Err(reason) => tracing::warn!(
@@ -214,10 +262,7 @@ mod tests {
     use std::{net::TcpListener, time::Duration};
 
     use super::*;
-    use crate::{
-        config::{Environment, Flags, settings},
-        plugin::event::EventKind,
-    };
+    use crate::config::{Environment, Flags, settings};
 
     /// Hooks that post to somebody who does not answer; dropped, they end.
     fn posting_to(listener: &TcpListener) -> Hooks {
@@ -254,7 +299,7 @@ mod tests {
         }
         let state = hooks.0.state.lock();
         assert_eq!((state.busy.len(), state.waiting.len()), (1, MAX_WAITING));
-        assert_eq!(state.lost, 3);
+        assert_eq!(state.counts[&EventKind::Crash].lost, 3);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
-use super::{Phase, Supervisor, processes::own_memory, readiness::Readiness};
+use super::{Phase, Supervisor, hooks::HookCounts, processes::own_memory, readiness::Readiness};
 use crate::{
     crash::{Culprit, Quarantined},
     plugin::{
@@ -29,6 +29,8 @@ pub(super) enum Request {
     Lift {
         /// Its name.
         plugin: String,
+        /// By whose word.
+        by: String,
         /// Told when that is done.
         done: oneshot::Sender<()>,
     },
@@ -43,6 +45,8 @@ pub(super) enum Request {
     Enable {
         /// Its name.
         plugin: String,
+        /// By whose word.
+        by: String,
         /// Told when that is done, or why it is not.
         done: oneshot::Sender<Result<(), String>>,
     },
@@ -105,6 +109,9 @@ pub struct Overview {
     /// Lines that the log and the access log could not take.
     #[serde(default)]
     pub log_lines_lost: u64,
+    /// What became of events that have a hook, by kind.
+    #[serde(default)]
+    pub hooks: Vec<HookCounts>,
 }
 
 /// One worker.
@@ -143,14 +150,17 @@ impl Supervisor {
             Request::Renew(asked) => {
                 let _ = asked.send(self.begin_to_renew());
             }
-            Request::Lift { plugin, done } => {
+            Request::Lift { plugin, by, done } => {
                 for lifted in self.quarantine.lift(&plugin) {
                     let Culprit {
                         name,
                         version,
                         digest,
                     } = lifted.culprit;
-                    let event = PluginEvent::now(EventKind::Lift);
+                    let event = PluginEvent {
+                        by: Some(by.clone()),
+                        ..PluginEvent::now(EventKind::Lift)
+                    };
                     self.hooks.tell(event.about(name, version, digest));
                 }
                 let _ = done.send(());
@@ -168,12 +178,13 @@ impl Supervisor {
                 }
                 let _ = done.send(written);
             }
-            Request::Enable { plugin, done } => {
+            Request::Enable { plugin, by, done } => {
                 let is_news = self.disabled.has(&plugin);
                 let written = self.disabled.remove(&plugin);
                 if is_news && written.is_ok() {
                     self.hooks.tell(PluginEvent {
                         plugin: Some(plugin),
+                        by: Some(by),
                         ..PluginEvent::now(EventKind::Enable)
                     });
                 }
@@ -252,6 +263,7 @@ impl Supervisor {
             connections_cut: self.counts.connections_cut,
             stuck_loops: self.counts.stuck_loops,
             log_lines_lost: self.log.lost() + self.log.lost_of_access_log(),
+            hooks: self.hooks.counts(),
         }
     }
 }

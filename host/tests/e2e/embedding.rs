@@ -227,7 +227,7 @@ async fn a_roll_back_needs_no_file_and_what_is_unloaded_is_missing() {
     let embedded = Embedded::with(&[("versioned", "1.0.0")]);
     let manager = &embedded.manager;
     manager.load_all().await;
-    let nothing = manager.rollback("versioned", Vetoes::Count).await;
+    let nothing = manager.rollback("versioned", Vetoes::Count, None).await;
     assert!(matches!(nothing, Err(RollbackError::NothingBefore(_))));
 
     embedded
@@ -236,7 +236,10 @@ async fn a_roll_back_needs_no_file_and_what_is_unloaded_is_missing() {
         .unwrap();
     embedded.unloaded(1).await;
     std::fs::remove_dir_all(embedded.directory.path().join("plugins")).unwrap();
-    let back = manager.rollback("versioned", Vetoes::Count).await.unwrap();
+    let back = manager
+        .rollback("versioned", Vetoes::Count, None)
+        .await
+        .unwrap();
     assert_eq!(back.version().to_string(), "1.0.0");
     drop(back);
     assert_eq!(embedded.call("versioned").await.unwrap(), "1.0.0");

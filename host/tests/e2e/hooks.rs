@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Host, get, is_alive,
+    Host, asking, get, is_alive,
     serving::{serving_with, until},
     versions::version,
     wait_for,
@@ -49,6 +49,53 @@ fn event_of(file: &Path, event: &str, plugin: &str, version: &str) -> Value {
 /// A command that writes each event on a line.
 fn keeps(file: &Path) -> String {
     format!("event=$(cat); echo \"$event\" >> {}", file.display())
+}
+
+/// The value of a series in the metrics.
+fn number(host: &Host, series: &str) -> f64 {
+    let text = asking::get("/metrics").of(host).body;
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix(series));
+    let value = line.unwrap_or_else(|| panic!("no {series} in {text}"));
+    value.trim().parse().unwrap()
+}
+
+#[test]
+fn events_that_find_no_room_are_counted_in_the_metrics_by_what_they_were() {
+    let (_directory, file) = scratch();
+    // The first one is never done, and all are of one plugin: the others wait.
+    let hook = format!(
+        "cat > /dev/null; echo begun >> {}; sleep 600",
+        file.display()
+    );
+    let builder = Host::builder()
+        .flag("--hook-disable", &hook)
+        .flag("--hook-enable", &hook)
+        .flag("--hook-timeout", "600s");
+    let host = builder.start();
+    let lost = |event: &str| {
+        let series = format!("pluginhost_hook_events_lost_total{{event=\"{event}\"}}");
+        number(&host, &series)
+    };
+    assert_eq!((lost("disable"), lost("enable")), (0.0, 0.0));
+    let switch = |action: &str| {
+        let path = format!("/v1/plugins/nobody/{action}");
+        assert_eq!(asking::post(&path).of(&host).status, 200);
+    };
+    switch("disable");
+    wait_for("the first hook runs", || file.exists().then_some(()));
+    for _ in 0..129 {
+        switch("enable");
+        switch("disable");
+    }
+    // 256 of these 258 wait.
+    assert_eq!((lost("enable"), lost("disable")), (1.0, 1.0));
+    host.log_line(&["no hook hears of an event", "lost=2"]);
+    let text = asking::get("/metrics").of(&host).body;
+    assert!(
+        !text.contains("event=\"load\""),
+        "only what has a hook: {text}"
+    );
 }
 
 #[test]
@@ -93,21 +140,24 @@ fn each_thing_that_happens_to_a_plugin_is_told_to_a_command_as_json() {
     let reason = refused["reason"].as_str().unwrap();
     assert!(reason.contains("does not like the word hello"), "{reason}");
     assert_eq!(host.ask(&["rollback", "versioned"]).0, 0);
-    assert_eq!(event("rollback", "0.1.0")["previous"], "0.2.0");
+    let back = event("rollback", "0.1.0");
+    assert_eq!(back["previous"], "0.2.0");
+    let user = format!("user {} (process ", rustix::process::getuid().as_raw());
+    let by_us = |event: &Value| {
+        let by = event["by"].as_str().unwrap_or_default();
+        assert!(by.starts_with(&user), "{event}");
+    };
+    by_us(&back);
+    assert_eq!(loaded["by"], Value::Null);
 
     assert_eq!(host.ask(&["disable", "versioned"]).0, 0);
-    let disabled = event("disable", "");
-    assert!(
-        disabled["by"].as_str().unwrap().contains("user"),
-        "{disabled}"
-    );
+    by_us(&event("disable", ""));
     assert_eq!(host.ask(&["enable", "versioned"]).0, 0);
-    event("enable", "");
+    by_us(&event("enable", ""));
     assert_eq!(host.ask(&["quarantine", "versioned"]).0, 0);
-    let aside = event("quarantine", "0.1.0");
-    assert!(aside["by"].is_string(), "{aside}");
+    by_us(&event("quarantine", "0.1.0"));
     assert_eq!(host.ask(&["lift", "versioned"]).0, 0);
-    event("lift", "0.1.0");
+    by_us(&event("lift", "0.1.0"));
 
     let mut victim = host.gateway();
     let kills = victim.route([("misdeeds", json!({ "request": ["fault"] }))]);
@@ -121,6 +171,28 @@ fn each_thing_that_happens_to_a_plugin_is_told_to_a_command_as_json() {
 
     fs::remove_dir_all(&directory).unwrap();
     event("remove", "");
+    // Each is counted, by what it was and what became of it.
+    let count = |event: &str, outcome: &str| {
+        let series =
+            format!("pluginhost_hook_runs_total{{event=\"{event}\",outcome=\"{outcome}\"}}");
+        number(&host, &series)
+    };
+    wait_for("the hook has been counted", || {
+        (count("remove", "done") == 1.0).then_some(())
+    });
+    for (event, times) in [
+        ("rollback", 1.0),
+        ("disable", 1.0),
+        ("crash", 1.0),
+        ("quarantine", 2.0),
+    ] {
+        assert_eq!(count(event, "done"), times, "{event}");
+        assert_eq!(count(event, "failed"), 0.0, "{event}");
+    }
+    assert_eq!(
+        number(&host, "pluginhost_hook_events_lost_total{event=\"crash\"}"),
+        0.0
+    );
     // In the order in which they happened.
     let events = told(&file);
     let of_versioned = events.iter().filter(|told| told["plugin"] == "versioned");

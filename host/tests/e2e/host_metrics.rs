@@ -192,6 +192,7 @@ fn showing_all() -> (Host, tempfile::TempDir) {
     let host = Host::builder()
         .plugin("scripted")
         .flag("--access-log", access_log.to_str().unwrap())
+        .flag("--hook-crash", "true")
         .start();
     fs::create_dir(host.plugins().join("broken")).unwrap();
     fs::write(host.plugins().join("broken/plugin.json"), "{}").unwrap();

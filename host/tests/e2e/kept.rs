@@ -227,7 +227,7 @@ async fn the_next_worker_can_roll_back_and_the_one_after_it_stays_there() {
     );
     second
         .manager
-        .rollback("versioned", Vetoes::Count)
+        .rollback("versioned", Vetoes::Count, None)
         .await
         .unwrap();
     second.dies().await;
@@ -357,7 +357,7 @@ async fn what_is_in_quarantine_is_not_loaded_and_what_served_before_it_serves() 
     assert!(
         second
             .manager
-            .rollback("versioned", Vetoes::Count)
+            .rollback("versioned", Vetoes::Count, None)
             .await
             .is_err()
     );

@@ -53,6 +53,17 @@ impl Change {
 #[derive(Debug, Default)]
 pub(super) struct Changes([AtomicU64; Change::ALL.len()]);
 
+/// What is told of a change beside the build.
+#[derive(Debug, Default)]
+pub(super) struct Told<'a> {
+    /// What served before.
+    pub(super) before: Option<&'a Generation>,
+    /// Why nothing has changed.
+    pub(super) refused: Option<&'a LoadError>,
+    /// The operator whose word it was.
+    pub(super) by: Option<String>,
+}
+
 impl Changes {
     pub(super) fn count(&self, change: Change) {
         self.0[change as usize].fetch_add(1, Ordering::Relaxed);
@@ -61,16 +72,15 @@ impl Changes {
 
 impl Manager {
     /// Tells of a change: a build in place of what served, or none where it was refused.
-    pub(super) fn tell(
-        &self,
-        kind: EventKind,
-        build: Build,
-        before: Option<&Generation>,
-        refused: Option<&LoadError>,
-    ) {
+    pub(super) fn tell(&self, kind: EventKind, build: Build, told: Told<'_>) {
         let Some(events) = &self.options.events else {
             return;
         };
+        let Told {
+            before,
+            refused,
+            by,
+        } = told;
         // That it is disabled, or in quarantine, has been told.
         if refused.is_some_and(LoadError::is_kept_out) {
             return;
@@ -79,6 +89,7 @@ impl Manager {
         let event = PluginEvent {
             previous: before.map(|before| before.version().to_string()),
             reason: refused.map(|error| cut(error.to_string(), MAX_REASON_BYTES)),
+            by,
             ..event.about(build.name, build.version, build.digest)
         };
         // Nobody hears it only where this process ends.

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     Manager, Vetoes,
-    changes::Change,
+    changes::{Change, Told},
     error::RollbackError,
     slot::{Slot, Stored},
 };
@@ -49,7 +49,7 @@ impl Manager {
         let serving = serving.and_then(|slot| slot.given.lock().serving.clone());
         let is_unloaded = self.unload_from(slot, |_| true).await > 0;
         if let (true, Some(gone)) = (is_unloaded, serving) {
-            self.tell(EventKind::Remove, gone.origin().build(), None, None);
+            self.tell(EventKind::Remove, gone.origin().build(), Told::default());
         }
         is_unloaded
     }
@@ -94,6 +94,7 @@ impl Manager {
         &self,
         requested: &str,
         vetoes: Vetoes,
+        by: Option<String>,
     ) -> Result<Arc<Generation>, RollbackError> {
         let wanted = Requested::parse(requested)?;
         if self.is_disabled(&wanted.name) {
@@ -135,7 +136,12 @@ impl Manager {
             Err(_) => Change::Refused,
         });
         let error = loaded.as_ref().err();
-        self.tell(EventKind::Rollback, build, before.as_deref(), error);
+        let told = Told {
+            before: before.as_deref(),
+            refused: error,
+            by,
+        };
+        self.tell(EventKind::Rollback, build, told);
         self.keep().await;
         Ok(loaded?)
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{
     LOAD_TIME, Manager,
-    changes::Change,
+    changes::{Change, Told},
     construct::{self, Subject},
     error::{LoadError, LoadErrorCause},
     slot::{Slot, Stored},
@@ -68,7 +68,12 @@ impl Manager {
             None => EventKind::Load,
             Some(_) => EventKind::Upgrade,
         };
-        self.tell(kind, build, before.as_deref(), loaded.as_ref().err());
+        let told = Told {
+            before: before.as_deref(),
+            refused: loaded.as_ref().err(),
+            by: None,
+        };
+        self.tell(kind, build, told);
         slot.given.lock().tried = Some(files);
         self.keep().await;
         loaded

@@ -93,6 +93,7 @@ impl Collector for HostMetrics {
         let encoder = &mut encoder;
         self.encode_state(encoder)?;
         self.encode_workers(encoder)?;
+        self.encode_hooks(encoder)?;
         self.encode_processes(encoder)
     }
 }
@@ -186,6 +187,29 @@ impl HostMetrics {
             "Times that the next release took over",
         );
         number(encoder, Kind::Counter, about, overview.renewals)
+    }
+
+    /// Of events that have a hook.
+    fn encode_hooks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let hooks = &self.overview.hooks;
+        let about = (
+            "pluginhost_hook_runs",
+            "Hooks of operators that were run, by event and what became of them",
+        );
+        let runs = hooks.iter().flat_map(|of| {
+            let outcomes = [("done", of.done), ("failed", of.failed)];
+            outcomes
+                .map(|(outcome, runs)| ([("event", of.event.as_str()), ("outcome", outcome)], runs))
+        });
+        series(encoder, Kind::Counter, about, runs)?;
+        let about = (
+            "pluginhost_hook_events_lost",
+            "Events that no hook has heard of, because too many waited",
+        );
+        let lost = hooks
+            .iter()
+            .map(|of| ([("event", of.event.as_str())], of.lost));
+        series(encoder, Kind::Counter, about, lost)
     }
 
     fn encode_processes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

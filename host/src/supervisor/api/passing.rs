@@ -95,17 +95,17 @@ pub(super) async fn pass(
 
 /// What has to be known here before the worker acts on it: it may die of it.
 async fn before(api: &Api, action: &str, plugin: &str, by: &str) -> Result<(), Refused> {
-    let plugin = plugin.to_owned();
+    let (plugin, by) = (plugin.to_owned(), by.to_owned());
     match action {
-        "lift" => api.ask(|done| Request::Lift { plugin, done }).await,
-        "enable" => remembered(api.ask(|done| Request::Enable { plugin, done }).await?),
+        "lift" => api.ask(|done| Request::Lift { plugin, by, done }).await,
+        "enable" => remembered(api.ask(|done| Request::Enable { plugin, by, done }).await?),
         "disable" => {
             let name = PluginName::new(&plugin)
                 .map_err(|error| Refused::bad_request(format!("`{plugin}`: {error}")))?;
             let plugin = DisabledPlugin {
                 name,
                 since: utc(std::time::SystemTime::now()),
-                by: by.to_owned(),
+                by,
             };
             remembered(api.ask(|done| Request::Disable { plugin, done }).await?)
         }
