@@ -85,6 +85,9 @@ arguments! {
         /// Only routes whose key has this text in it
         #[arg(long, value_name = "TEXT")]
         route: Option<String>,
+        /// Only those that are in this state
+        #[arg(long, value_parser = ["ready", "waiting", "refused"])]
+        state: Option<String>,
         /// Most chains to show
         #[arg(long, default_value_t = 100, value_name = "NUMBER")]
         limit: usize,
@@ -100,6 +103,9 @@ arguments! {
         /// Only routes whose key has this text in it
         #[arg(long, value_name = "TEXT")]
         route: Option<String>,
+        /// Only those that are in this state
+        #[arg(long, value_parser = ["ready", "waiting", "refused"])]
+        state: Option<String>,
         /// Most configurations to show
         #[arg(long, default_value_t = 100, value_name = "NUMBER")]
         limit: usize,
@@ -295,13 +301,29 @@ pub(super) fn show(args: &ShowArgs) -> u8 {
 
 pub(super) fn chains(args: &ChainsArgs) -> u8 {
     let paint = args.host.paint();
-    let path = listed("/v1/chains", args.limit, &args.plugin, &args.route);
+    let path = listed(
+        "/v1/chains",
+        args.limit,
+        &[
+            ("plugin", &args.plugin),
+            ("route", &args.route),
+            ("state", &args.state),
+        ],
+    );
     args.host
         .ask(Method::GET, &path, |chains| show::chains(chains, paint))
 }
 
 pub(super) fn tokens(args: &TokensArgs) -> u8 {
-    let path = listed("/v1/tokens", args.limit, &args.plugin, &args.route);
+    let path = listed(
+        "/v1/tokens",
+        args.limit,
+        &[
+            ("plugin", &args.plugin),
+            ("route", &args.route),
+            ("state", &args.state),
+        ],
+    );
     args.host.ask(Method::GET, &path, show::tokens)
 }
 
@@ -457,9 +479,9 @@ fn action(plugin: &str, action: &str) -> String {
     format!("/v1/plugins/{}/{action}", client::encoded(plugin))
 }
 
-fn listed(path: &str, limit: usize, plugin: &Option<String>, route: &Option<String>) -> String {
+fn listed(path: &str, limit: usize, filters: &[(&str, &Option<String>)]) -> String {
     let mut path = format!("{path}?limit={limit}");
-    for (key, value) in [("plugin", plugin), ("route", route)] {
+    for (key, value) in filters {
         if let Some(value) = value {
             path += &format!("&{key}={}", client::encoded(value));
         }

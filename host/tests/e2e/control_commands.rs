@@ -177,6 +177,13 @@ fn tables_are_plain_and_whole_in_a_pipe_and_coloured_where_that_is_asked_for() {
         tokens.contains("route#1#pre#1") && !tokens.contains("route#7"),
         "{tokens}"
     );
+    for listing in ["chains", "tokens"] {
+        let refused = ask(&host, &[listing, "--state", "refused"]).stdout;
+        assert!(
+            refused.contains("route#7#pre#1") && !refused.contains("route#1#"),
+            "{refused}"
+        );
+    }
     let settings = ask(&host, &["settings"]).stdout;
     assert!(
         settings
